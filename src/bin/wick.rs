@@ -1,0 +1,220 @@
+//! `wick`: the native program. Reads texts, writes vectors; decides nothing that the library does not decide.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use wick_embed::{
+    Code, Embedder, Error, LoadOptions, Output, Result, Role, Watch,
+    platform::native::{Directory, block_on},
+};
+
+/// Text embeddings: the same vectors as in the page.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Encode texts, one per line or one JSON value per line.
+    Encode(Encode),
+}
+
+#[derive(clap::Args)]
+struct Encode {
+    /// The folder with config.json, tokenizer.json and model.safetensors.
+    #[arg(long)]
+    model: PathBuf,
+    /// Texts to read; standard input by default.
+    #[arg(long)]
+    input: Option<PathBuf>,
+    /// How texts are written; by default JSONL for a file that ends in .jsonl, lines otherwise.
+    #[arg(long, value_enum)]
+    input_format: Option<InputFormat>,
+    /// For JSONL objects: the field that holds the text. A line may also be a bare JSON string.
+    #[arg(long, default_value = "text")]
+    field: String,
+    /// Where vectors go; standard output by default.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// How vectors are written; by default .npy for a file that ends so, JSONL otherwise.
+    #[arg(long, value_enum)]
+    output_format: Option<OutputFormat>,
+    /// What the texts are for: plain, query or document.
+    #[arg(long, default_value = "plain")]
+    role: Role,
+    /// Cut texts after this many tokens.
+    #[arg(long)]
+    max_tokens: Option<usize>,
+    /// Keep this many leading components.
+    #[arg(long)]
+    dimensions: Option<usize>,
+    /// Scale vectors to unit length or not; by default as the model says.
+    #[arg(long)]
+    normalize: Option<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum InputFormat {
+    /// A text per line.
+    Lines,
+    /// A JSON string, or an object with the text in a field, per line.
+    Jsonl,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    /// An array of numbers per line.
+    Jsonl,
+    /// NumPy's format: one [texts, dimensions] array of f32. Needs --output.
+    Npy,
+}
+
+fn main() -> ExitCode {
+    let Command::Encode(arguments) = Cli::parse().command;
+    match arguments.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "wick: {} [{}]", error, error.code());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Encode {
+    fn run(&self) -> Result<()> {
+        let format = self.output_format.unwrap_or(match &self.output {
+            Some(path) if has_extension(path, "npy") => OutputFormat::Npy,
+            _ => OutputFormat::Jsonl,
+        });
+        if format == OutputFormat::Npy && self.output.is_none() {
+            return Err(Error::new(Code::InvalidOption, "--output-format", "npy needs --output"));
+        }
+        let texts = self.texts()?;
+        let bars = Bars::new();
+        let options = LoadOptions {
+            max_tokens: self.max_tokens,
+            dimensions: self.dimensions,
+            normalize: self.normalize,
+        };
+        let embedder = block_on(Embedder::load(&Directory::new(&self.model), &options, &bars))?;
+        let output = block_on(embedder.encode(&texts, self.role, &bars))?;
+        bars.bar.finish_and_clear();
+        if !output.usage.truncated.is_empty() {
+            let (count, limit) = (output.usage.truncated.len(), embedder.max_tokens());
+            let _ = writeln!(io::stderr(), "wick: {count} texts were cut to {limit} tokens");
+        }
+        match (format, &self.output) {
+            (OutputFormat::Npy, Some(path)) => write_npy(path, &output),
+            (_, Some(path)) => write_jsonl(File::create(path).map_err(file_error(path))?, &output).map_err(file_error(path)),
+            (_, None) => write_jsonl(io::stdout().lock(), &output).map_err(file_error(Path::new("standard output"))),
+        }
+    }
+
+    fn texts(&self) -> Result<Vec<String>> {
+        let format = self.input_format.unwrap_or(match &self.input {
+            Some(path) if has_extension(path, "jsonl") => InputFormat::Jsonl,
+            _ => InputFormat::Lines,
+        });
+        let at = self.input.as_deref().unwrap_or(Path::new("standard input"));
+        let reader: Box<dyn BufRead> = match &self.input {
+            Some(path) => Box::new(BufReader::new(File::open(path).map_err(file_error(path))?)),
+            None => Box::new(io::stdin().lock()),
+        };
+        reader
+            .lines()
+            .enumerate()
+            .map(|(index, line)| {
+                let line = line.map_err(file_error(at))?;
+                match format {
+                    InputFormat::Lines => Ok(line),
+                    InputFormat::Jsonl => self.text_of(&line).map_err(|message| {
+                        Error::new(Code::InvalidText, format!("{}:{}", at.display(), index + 1), message)
+                    }),
+                }
+            })
+            .collect()
+    }
+
+    fn text_of(&self, line: &str) -> Result<String, String> {
+        use serde_json::Value;
+        match serde_json::from_str(line).map_err(|error| error.to_string())? {
+            Value::String(text) => Ok(text),
+            Value::Object(mut fields) => match fields.remove(&self.field) {
+                Some(Value::String(text)) => Ok(text),
+                Some(other) => Err(format!("field {:?} is {other}, not a string", self.field)),
+                None => Err(format!("there is no field {:?}", self.field)),
+            },
+            other => Err(format!("{other} is neither a string nor an object")),
+        }
+    }
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> Error {
+    let at = path.display().to_string();
+    move |error| Error::new(Code::MissingFile, &at, error.to_string())
+}
+
+fn write_jsonl(target: impl Write, output: &Output) -> io::Result<()> {
+    let mut target = BufWriter::new(target);
+    for row in output.dense.rows() {
+        serde_json::to_writer(&mut target, row)?;
+        target.write_all(b"\n")?;
+    }
+    target.flush()
+}
+
+fn write_npy(path: &Path, output: &Output) -> Result<()> {
+    let shape = (output.dense.values.len() / output.dense.width, output.dense.width);
+    let array = candle_core::Tensor::from_slice(&output.dense.values, shape, &candle_core::Device::Cpu)?;
+    array
+        .write_npy(path)
+        .map_err(|error| Error::new(Code::MissingFile, path.display().to_string(), error.to_string()))
+}
+
+/// A progress bar on a terminal, nothing elsewhere.
+struct Bars {
+    bar: ProgressBar,
+}
+
+impl Bars {
+    fn new() -> Self {
+        let bar = match io::stderr().is_terminal() {
+            true => ProgressBar::new(0),
+            false => ProgressBar::hidden(),
+        };
+        let style = ProgressStyle::with_template("{msg:>18} {wide_bar} {pos}/{len} {eta}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar }
+    }
+
+    fn show(&self, message: &str, done: u64, total: u64) {
+        if self.bar.message() != message {
+            self.bar.set_message(message.to_owned());
+        }
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+    }
+}
+
+impl Watch for Bars {
+    fn loaded(&self, loaded: u64, total: Option<u64>, _: &str) {
+        self.show("loading (bytes)", loaded, total.unwrap_or(loaded));
+    }
+
+    fn encoded(&self, done: usize, total: usize) {
+        self.show("encoding (texts)", done as u64, total as u64);
+    }
+}

@@ -1,0 +1,328 @@
+//! The product: texts in, vectors out, in the caller's order.
+
+use futures_util::future::join_all;
+
+use crate::{
+    encoder::Encoder,
+    error::{Code, Error, Result},
+    head::DenseHead,
+
+    model::{Architecture, Config, pipeline},
+    ops::{Ops, candle::Candle},
+    platform::{Body, Files, Pacer},
+    text::{self, Batch, Encoded, Prompts, Role, Tokenizer},
+    weights::{Loader, safetensors},
+};
+
+/// Most tokens of a batch that has more than one text. Bounds the memory of activations (the widest of MiniLM is 6 MB here)
+/// and the time until a cancelled call stops; larger batches were not faster.
+const BATCH_TOKENS: usize = 1024;
+
+/// Most bytes of a file that is read whole (all but the weights). The largest known tokenizer is 33 MB.
+const MAX_SMALL_FILE: usize = 256 << 20;
+
+const CONFIG: &str = "config.json";
+const MODULES: &str = "modules.json";
+const TRANSFORMER: &str = "sentence_bert_config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const PROMPTS: &str = "config_sentence_transformers.json";
+const WEIGHTS: &str = "model.safetensors";
+
+/// How a model is loaded. The default takes everything from the model's own files.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LoadOptions {
+    /// Cut texts after this many tokens, special tokens included. At most what the position embedding reaches.
+    pub max_tokens: Option<usize>,
+    /// Keep this many leading components of each vector (for models trained that way).
+    pub dimensions: Option<usize>,
+    /// Whether vectors have unit length; by default as `modules.json` says.
+    pub normalize: Option<bool>,
+}
+
+/// What a long call tells its caller, and asks.
+pub trait Watch {
+    /// Bytes of all files so far, and of all files in total where servers said.
+    fn loaded(&self, _loaded: u64, _total: Option<u64>, _file: &str) {}
+
+    /// Texts encoded so far.
+    fn encoded(&self, _done: usize, _total: usize) {}
+
+    /// Whether to stop. Asked between chunks of a file and between batches.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Sees nothing and never stops.
+impl Watch for () {}
+
+/// Equally wide vectors, one per text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vectors {
+    /// Components of each vector.
+    pub width: usize,
+    /// All vectors, one after the other.
+    pub values: Vec<f32>,
+}
+
+impl Vectors {
+    /// The vector of text `index`.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.width..][..self.width]
+    }
+
+    /// All vectors in order.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width)
+    }
+}
+
+/// What a call used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens that went through the model, special tokens included.
+    pub tokens: usize,
+    /// Indices of the texts that were cut to the model's length.
+    pub truncated: Vec<usize>,
+}
+
+/// The result of [`Embedder::encode`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    pub dense: Vectors,
+    pub usage: Usage,
+}
+
+/// A token as the model sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    pub id: u32,
+    /// The vocabulary's string.
+    pub text: String,
+}
+
+/// An encoder with the executor it was loaded on.
+struct Engine<O: Ops> {
+    ops: O,
+    encoder: Encoder<O>,
+}
+
+/// A loaded model.
+pub struct Embedder {
+    engine: Engine<Candle>,
+    tokenizer: Tokenizer,
+    prompts: Prompts,
+    head: DenseHead,
+    /// Whether pooling reads the prompt's tokens.
+    pool_prompt: bool,
+    max_tokens: usize,
+}
+
+impl Embedder {
+    /// Loads a model from its files: `config.json`, `tokenizer.json` and `model.safetensors`, and where present `modules.json`,
+    /// the pooling configuration it names, `sentence_bert_config.json`, `config_sentence_transformers.json` and
+    /// `tokenizer_config.json`. All are opened at once; the weights are packed while they arrive.
+    pub async fn load<F: Files, W: Watch>(files: &F, options: &LoadOptions, watch: &W) -> Result<Self> {
+        let names = [CONFIG, MODULES, TRANSFORMER, TOKENIZER, TOKENIZER_CONFIG, PROMPTS, WEIGHTS];
+        let mut opened = Vec::with_capacity(names.len());
+        for body in join_all(names.iter().map(|name| files.open(name))).await {
+            opened.push(body?);
+        }
+        let total = opened.iter().flatten().map(Body::length).sum::<Option<u64>>();
+        let mut meter = Meter {
+            watch,
+            loaded: 0,
+            total,
+        };
+        let mut opened = opened.into_iter();
+        let mut small = Vec::new();
+        for (name, body) in names.iter().zip(opened.by_ref()).take(names.len() - 1) {
+            small.push(match body {
+                Some(body) => Some(meter.whole(name, body).await?),
+                None => None,
+            });
+        }
+        let mut weights = required(WEIGHTS, opened.next().flatten())?;
+        let [config, modules, transformer, tokenizer, tokenizer_config, prompts] = small
+            .try_into()
+            .unwrap_or_else(|_| unreachable!("six files come before the weights"));
+
+        let architecture = Architecture::from_config(&Config::from_bytes(&required(CONFIG, config)?)?)?;
+        let modules = pipeline::Modules::from_bytes(modules.as_deref())?;
+        let pooling_file = modules.pooling.as_ref().map(|path| format!("{path}/{CONFIG}"));
+        let pooling = match &pooling_file {
+            Some(file) => {
+                let body = required(file, files.open(file).await?)?;
+                meter.total = meter.total.zip(body.length()).map(|(total, length)| total + length);
+                Some(meter.whole(file, body).await?)
+            }
+            None => None,
+        };
+        let pooling = pipeline::PoolingConfig::from_bytes(pooling_file.as_deref().unwrap_or_default(), pooling.as_deref())?;
+        let transformer = pipeline::TransformerConfig::from_bytes(transformer.as_deref())?;
+        let tokenizer_config = pipeline::TokenizerConfig::from_bytes(tokenizer_config.as_deref())?;
+        let prompts = pipeline::prompts(prompts.as_deref())?;
+
+        let reach = architecture.max_positions;
+        let max_tokens = match options.max_tokens {
+            Some(asked) if asked > reach => {
+                return Err(invalid_option("maxTokens", format!("{asked} is more than the model's {reach}")));
+            }
+            Some(asked) => asked,
+            None => pipeline::max_tokens(&transformer, &tokenizer_config, reach),
+        };
+        let tokenizer = Tokenizer::from_bytes(&required(TOKENIZER, tokenizer)?, max_tokens, transformer.do_lower_case)?;
+        if tokenizer.id_bound() > architecture.vocabulary {
+            return Err(Error::new(
+                Code::InvalidTokenizer,
+                TOKENIZER,
+                format!(
+                    "its vocabulary of {} does not fit the model's {} rows",
+                    tokenizer.id_bound(),
+                    architecture.vocabulary
+                ),
+            ));
+        }
+        let mut head = pipeline::dense_head(&modules, &pooling);
+        head.normalize = options.normalize.unwrap_or(head.normalize);
+        head.dimensions = options.dimensions;
+        let width = architecture.width * head.pooling.len();
+        if let Some(asked) = options.dimensions.filter(|asked| !(1..=width).contains(asked)) {
+            return Err(invalid_option("dimensions", format!("{asked} is not between 1 and {width}")));
+        }
+
+        let ops = Candle::cpu();
+        let mut loader = Loader::new(WEIGHTS, &ops, &architecture);
+        let mut reader = safetensors::Reader::new(WEIGHTS);
+        while let Some(chunk) = weights.chunk().await? {
+            reader.push(chunk, &mut loader)?;
+            meter.add(WEIGHTS, chunk.len())?;
+        }
+        reader.finish()?;
+        let encoder = loader.finish()?;
+        Ok(Self {
+            engine: Engine { ops, encoder },
+            tokenizer,
+            prompts,
+            head,
+            pool_prompt: pooling.include_prompt,
+            max_tokens,
+        })
+    }
+
+    /// Encodes texts, each with the prompt that the model has for `role`. Vectors come in the order of the texts, whatever
+    /// order they were computed in; a text's vector does not depend on the others.
+    pub async fn encode<T: AsRef<str>, W: Watch>(&self, texts: &[T], role: Role, watch: &W) -> Result<Output> {
+        let mut pacer = Pacer::new();
+        let mut encoded = Vec::with_capacity(texts.len());
+        for text in texts {
+            check(watch)?;
+            encoded.push(self.tokenized(text.as_ref(), role)?);
+            pacer.breathe().await;
+        }
+        let usage = Usage {
+            tokens: encoded.iter().map(|text| text.ids.len()).sum(),
+            truncated: (0..encoded.len()).filter(|&index| encoded[index].truncated).collect(),
+        };
+        let width = self.dimensions();
+        let mut values = vec![0.0; texts.len() * width];
+        let lengths: Vec<usize> = encoded.iter().map(|text| text.ids.len()).collect();
+        let mut done = 0;
+        for indices in text::plan(&lengths, BATCH_TOKENS) {
+            check(watch)?;
+            // A text without a single token keeps the zero vector.
+            let filled: Vec<usize> = indices.iter().copied().filter(|&index| lengths[index] > 0).collect();
+            if !filled.is_empty() {
+                let batch = Batch::pack(filled.iter().map(|&index| &encoded[index]));
+                let rows = self.engine.vectors(&self.head, &batch).await?;
+                for (index, row) in filled.iter().zip(rows) {
+                    values[index * width..][..width].copy_from_slice(&row);
+                }
+            }
+            done += indices.len();
+            watch.encoded(done, texts.len());
+            pacer.breathe().await;
+        }
+        Ok(Output {
+            dense: Vectors { width, values },
+            usage,
+        })
+    }
+
+    /// The tokens of a text as the model would see it: prompt, special tokens and truncation included.
+    pub fn tokenize(&self, text: &str, role: Role) -> Result<Vec<Token>> {
+        let ids = self.tokenized(text, role)?.ids;
+        let token = |id| Token {
+            id,
+            text: self.tokenizer.token(id).unwrap_or_default(),
+        };
+        Ok(ids.into_iter().map(token).collect())
+    }
+
+    fn tokenized(&self, text: &str, role: Role) -> Result<Encoded> {
+        self.tokenizer.encode(self.prompts.prefix(role), text, self.pool_prompt)
+    }
+
+    /// Components of a vector.
+    pub fn dimensions(&self) -> usize {
+        self.head.width(self.engine.encoder.width)
+    }
+
+    /// Most tokens of a text, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+}
+
+impl<O: Ops> Engine<O> {
+    async fn vectors(&self, head: &DenseHead, batch: &Batch) -> Result<Vec<Vec<f32>>> {
+        let hidden = self.encoder.forward(&self.ops, batch)?;
+        head.apply(&self.ops, &hidden, batch).await
+    }
+}
+
+/// Counts the bytes of all files.
+struct Meter<'a, W: Watch> {
+    watch: &'a W,
+    loaded: u64,
+    total: Option<u64>,
+}
+
+impl<W: Watch> Meter<'_, W> {
+    fn add(&mut self, file: &str, bytes: usize) -> Result<()> {
+        self.loaded += bytes as u64;
+        // A server may have counted compressed bytes.
+        let total = self.total.map(|total| total.max(self.loaded));
+        self.watch.loaded(self.loaded, total, file);
+        check(self.watch)
+    }
+
+    async fn whole<B: Body>(&mut self, file: &str, mut body: B) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.chunk().await? {
+            if bytes.len() + chunk.len() > MAX_SMALL_FILE {
+                return Err(Error::new(Code::InvalidConfig, file, "the file is larger than any of its kind"));
+            }
+            bytes.extend_from_slice(chunk);
+            self.add(file, chunk.len())?;
+        }
+        Ok(bytes)
+    }
+}
+
+fn check(watch: &impl Watch) -> Result<()> {
+    match watch.cancelled() {
+        true => Err(Error::new(Code::Aborted, "embedder", "the caller asked to stop")),
+        false => Ok(()),
+    }
+}
+
+fn required<T>(file: &str, found: Option<T>) -> Result<T> {
+    found.ok_or_else(|| Error::new(Code::MissingFile, file, "the model has no such file"))
+}
+
+fn invalid_option(name: &str, message: String) -> Error {
+    Error::new(Code::InvalidOption, name, message)
+}

@@ -1,0 +1,233 @@
+//! The sentence-transformers layout around a transformer: stages, pooling, length limit, prompts.
+//!
+//! Must agree with sentence-transformers' `modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json` and
+//! `config_sentence_transformers.json`, in their old and new forms.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::config::parse;
+use crate::{
+    error::{Code, Error, Result},
+    head::DenseHead,
+    hub,
+    ops::Pooling,
+    text::Prompts,
+};
+
+/// `modules.json`: the stages in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Modules {
+    /// The folder of the pooling stage's configuration.
+    pub pooling: Option<String>,
+    /// Whether vectors are normalised at the end.
+    pub normalize: bool,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl Modules {
+    /// Parses the file; without one, sentence-transformers takes the mean and does not normalise.
+    pub fn from_bytes(bytes: Option<&[u8]>) -> Result<Self> {
+        const FILE: &str = "modules.json";
+        let mut modules = Modules {
+            pooling: None,
+            normalize: false,
+        };
+        let Some(bytes) = bytes else {
+            return Ok(modules);
+        };
+        for module in parse::<Vec<Module>>(FILE, bytes)? {
+            // The package path before the class name has changed over time.
+            match module.kind.rsplit('.').next().unwrap_or_default() {
+                "Transformer" if module.path.is_empty() => {}
+                "Pooling" if modules.pooling.is_none() => {
+                    hub::check_relative(FILE, &module.path)?;
+                    modules.pooling = Some(module.path);
+                }
+                "Normalize" => modules.normalize = true,
+                other => {
+                    return Err(Error::new(
+                        Code::UnsupportedModel,
+                        FILE,
+                        format!("stage {other} at {:?} is not supported", module.path),
+                    ));
+                }
+            }
+        }
+        Ok(modules)
+    }
+}
+
+/// The pooling stage's `config.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolingConfig {
+    /// In the fixed order in which sentence-transformers lays several modes side by side.
+    pub modes: Vec<Pooling>,
+    /// Whether a prompt's tokens take part.
+    pub include_prompt: bool,
+}
+
+/// Modes in sentence-transformers' order, with their names in the new form (`pooling_mode`) and the old (booleans).
+const MODES: [(Pooling, &str, &str); 6] = [
+    (Pooling::Cls, "cls", "pooling_mode_cls_token"),
+    (Pooling::Max, "max", "pooling_mode_max_tokens"),
+    (Pooling::Mean, "mean", "pooling_mode_mean_tokens"),
+    (Pooling::MeanSqrtLen, "mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens"),
+    (Pooling::WeightedMean, "weightedmean", "pooling_mode_weightedmean_tokens"),
+    (Pooling::LastToken, "lasttoken", "pooling_mode_lasttoken"),
+];
+
+impl PoolingConfig {
+    /// Parses the file found at `file`; without one: the mean.
+    pub fn from_bytes(file: &str, bytes: Option<&[u8]>) -> Result<Self> {
+        let Some(bytes) = bytes else {
+            return Ok(Self {
+                modes: vec![Pooling::Mean],
+                include_prompt: true,
+            });
+        };
+        let config: Map<String, Value> = parse(file, bytes)?;
+        let modes = match config.get("pooling_mode") {
+            Some(Value::String(name)) => Self::named(file, &[Value::String(name.clone())])?,
+            Some(Value::Array(names)) => Self::named(file, names)?,
+            _ => {
+                let on = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
+                MODES.iter().filter(|(_, _, key)| on(key)).map(|(mode, ..)| *mode).collect()
+            }
+        };
+        if modes.is_empty() {
+            return Err(Error::new(Code::InvalidConfig, file, "no pooling mode is on"));
+        }
+        Ok(Self {
+            modes,
+            include_prompt: config.get("include_prompt").and_then(Value::as_bool).unwrap_or(true),
+        })
+    }
+
+    fn named(file: &str, names: &[Value]) -> Result<Vec<Pooling>> {
+        if let Some(unknown) = names.iter().find(|name| !MODES.iter().any(|(_, known, _)| *name == known)) {
+            return Err(Error::new(
+                Code::UnsupportedModel,
+                file,
+                format!("pooling mode {unknown} is not supported"),
+            ));
+        }
+        let chosen = MODES.iter().filter(|(_, known, _)| names.iter().any(|name| name == known));
+        Ok(chosen.map(|(mode, ..)| *mode).collect())
+    }
+}
+
+/// `sentence_bert_config.json`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct TransformerConfig {
+    /// Most tokens of a text, special tokens included.
+    #[serde(default)]
+    pub max_seq_length: Option<usize>,
+    #[serde(default)]
+    pub do_lower_case: bool,
+}
+
+impl TransformerConfig {
+    /// Parses the file, if there is one.
+    pub fn from_bytes(bytes: Option<&[u8]>) -> Result<Self> {
+        bytes.map_or_else(|| Ok(Self::default()), |bytes| parse("sentence_bert_config.json", bytes))
+    }
+}
+
+/// `tokenizer_config.json`, for the length limit of models that have no other.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct TokenizerConfig {
+    /// A float when the tokenizer has no limit (1e30).
+    #[serde(default)]
+    pub model_max_length: Option<f64>,
+}
+
+impl TokenizerConfig {
+    /// Parses the file, if there is one.
+    pub fn from_bytes(bytes: Option<&[u8]>) -> Result<Self> {
+        bytes.map_or_else(|| Ok(Self::default()), |bytes| parse("tokenizer_config.json", bytes))
+    }
+}
+
+/// Most tokens of a text: the configured length, else the tokenizer's, and never more than the position embedding reaches.
+pub fn max_tokens(transformer: &TransformerConfig, tokenizer: &TokenizerConfig, max_positions: usize) -> usize {
+    let configured = transformer.max_seq_length.or_else(|| {
+        let length = tokenizer.model_max_length?;
+        (length >= 1.0 && length < max_positions as f64).then_some(length as usize)
+    });
+    configured.unwrap_or(max_positions).min(max_positions)
+}
+
+/// `config_sentence_transformers.json`, for its prompts.
+pub fn prompts(bytes: Option<&[u8]>) -> Result<Prompts> {
+    bytes.map_or_else(
+        || Ok(Prompts::default()),
+        |bytes| parse("config_sentence_transformers.json", bytes),
+    )
+}
+
+/// The dense head of a pipeline.
+pub fn dense_head(modules: &Modules, pooling: &PoolingConfig) -> DenseHead {
+    DenseHead {
+        pooling: pooling.modes.clone(),
+        dimensions: None,
+        normalize: modules.normalize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_known_by_the_last_word_of_their_type() {
+        for package in ["models", "sentence_transformer.modules", "base.modules"] {
+            let json = format!(
+                r#"[{{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.{package}.Transformer"}},
+                    {{"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.{package}.Pooling"}},
+                    {{"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.{package}.Normalize"}}]"#
+            );
+            let modules = Modules::from_bytes(Some(json.as_bytes())).expect("modules");
+            assert_eq!(modules.pooling.as_deref(), Some("1_Pooling"));
+            assert!(modules.normalize);
+        }
+        let unknown = br#"[{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]"#;
+        let error = Modules::from_bytes(Some(unknown)).expect_err("not supported yet");
+        assert_eq!(error.code(), Code::UnsupportedModel);
+        assert!(error.message().contains("Dense"));
+    }
+
+    #[test]
+    fn pooling_modes_are_read_in_both_forms_and_kept_in_order() {
+        let modes = |json: &str| PoolingConfig::from_bytes("1_Pooling/config.json", Some(json.as_bytes()));
+        let old = modes(r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true, "pooling_mode_max_tokens": false}"#);
+        assert_eq!(old.expect("old form").modes, [Pooling::Cls, Pooling::Mean]);
+        let new = modes(r#"{"pooling_mode": ["lasttoken", "max"], "include_prompt": false}"#).expect("new form");
+        assert_eq!(new.modes, [Pooling::Max, Pooling::LastToken]);
+        assert!(!new.include_prompt);
+        assert_eq!(modes(r#"{"pooling_mode": "mean"}"#).expect("one").modes, [Pooling::Mean]);
+        assert_eq!(modes(r#"{"pooling_mode": "median"}"#).expect_err("unknown").code(), Code::UnsupportedModel);
+        assert_eq!(modes("{}").expect_err("none").code(), Code::InvalidConfig);
+        assert_eq!(modes("<!doctype html>").expect_err("a page").code(), Code::InvalidJson);
+    }
+
+    #[test]
+    fn the_length_limit_is_the_configured_one_within_the_positions() {
+        let transformer = |max_seq_length| TransformerConfig {
+            max_seq_length,
+            do_lower_case: false,
+        };
+        let tokenizer = |model_max_length| TokenizerConfig { model_max_length };
+        assert_eq!(max_tokens(&transformer(Some(256)), &tokenizer(Some(128.0)), 512), 256);
+        assert_eq!(max_tokens(&transformer(Some(1024)), &tokenizer(None), 512), 512);
+        assert_eq!(max_tokens(&transformer(None), &tokenizer(Some(128.0)), 512), 128);
+        assert_eq!(max_tokens(&transformer(None), &tokenizer(Some(1e30)), 512), 512);
+        assert_eq!(max_tokens(&transformer(None), &tokenizer(None), 512), 512);
+    }
+}

@@ -1,0 +1,70 @@
+//! What the surroundings give: files as streams of bytes, and a breath between batches.
+//!
+//! [`Files`] is the contract; [`native`] reads folders, `web` reads addresses, blobs and byte arrays in a page, a worker or
+//! Node. Everything above works the same on each.
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
+#[cfg(target_arch = "wasm32")]
+pub mod web;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use native::Pacer;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web::Pacer;
+
+use std::collections::HashMap;
+
+use crate::error::Result;
+
+/// How many bytes a body in memory or on disk gives at a time.
+const CHUNK: usize = 1 << 20;
+
+/// A model's files by name, wherever they lie.
+pub trait Files {
+    /// An opened file.
+    type Body: Body;
+
+    /// Opens a file such as `1_Pooling/config.json`; `None` when there is no such file.
+    fn open(&self, file: &str) -> impl Future<Output = Result<Option<Self::Body>>>;
+}
+
+/// The bytes of one file, in order.
+pub trait Body {
+    /// How many bytes there are, when that is known.
+    fn length(&self) -> Option<u64>;
+
+    /// The next bytes; `None` at the end.
+    fn chunk(&mut self) -> impl Future<Output = Result<Option<&[u8]>>>;
+}
+
+/// Files that are in memory already.
+impl<S: std::hash::BuildHasher> Files for HashMap<String, std::sync::Arc<[u8]>, S> {
+    type Body = Bytes;
+
+    async fn open(&self, file: &str) -> Result<Option<Bytes>> {
+        Ok(self.get(file).map(|bytes| Bytes {
+            bytes: bytes.clone(),
+            read: 0,
+        }))
+    }
+}
+
+/// A body in memory.
+#[derive(Debug, Clone)]
+pub struct Bytes {
+    bytes: std::sync::Arc<[u8]>,
+    read: usize,
+}
+
+impl Body for Bytes {
+    fn length(&self) -> Option<u64> {
+        Some(self.bytes.len() as u64)
+    }
+
+    async fn chunk(&mut self) -> Result<Option<&[u8]>> {
+        let start = self.read;
+        self.read = (start + CHUNK).min(self.bytes.len());
+        Ok((start < self.read).then(|| &self.bytes[start..self.read]))
+    }
+}

@@ -1,0 +1,320 @@
+//! The safetensors format, read while the bytes arrive.
+//!
+//! The header's rules (offsets contiguous from zero, no overlap, no hole, sizes that match shape and type) are checked by
+//! the format's own crate. What that crate checks only on a whole buffer is checked here: the header's length, and that the
+//! file ends exactly where the last tensor does. Every refusal names its rule.
+
+use safetensors::{Dtype, tensor::Metadata};
+
+use super::{Decoder, Format, Sink, TensorInfo};
+use crate::error::{Code, Error, Result};
+
+/// The format's own limit on the header, in bytes.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// One tensor in file order.
+struct Entry {
+    info: TensorInfo,
+    dtype: Dtype,
+    bytes: usize,
+}
+
+enum State {
+    /// Collecting the eight bytes of the header's length, then the header.
+    Header { bytes: Vec<u8>, length: Option<usize> },
+    /// Inside the data; `next` is the tensor under way, `left` how many of its bytes are missing.
+    Data {
+        entries: Vec<Entry>,
+        next: usize,
+        left: usize,
+        decoder: Option<Decoder>,
+    },
+}
+
+/// A parser to push bytes into, in chunks of any size.
+pub struct Reader {
+    file: String,
+    state: State,
+}
+
+impl Reader {
+    /// A reader for a file whose name appears in errors.
+    pub fn new(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            state: State::Header {
+                bytes: Vec::new(),
+                length: None,
+            },
+        }
+    }
+
+    fn broken(&self, rule: &str, message: impl std::fmt::Display) -> Error {
+        Error::new(Code::InvalidWeights, &self.file, format!("{rule}: {message}"))
+    }
+
+    /// Takes the next bytes of the file and gives each tensor that is complete to `sink`.
+    pub fn push(&mut self, mut chunk: &[u8], sink: &mut impl Sink) -> Result<()> {
+        while let State::Header { bytes, length } = &mut self.state {
+            let Some(length) = *length else {
+                let taken = take(&mut chunk, 8 - bytes.len());
+                bytes.extend_from_slice(taken);
+                let Ok(length) = <[u8; 8]>::try_from(bytes.as_slice()) else {
+                    return Ok(());
+                };
+                let length = u64::from_le_bytes(length);
+                // A page that answers HTML, or any other file, usually fails here.
+                if !(2..=MAX_HEADER).contains(&length) {
+                    return Err(self.broken("header_length", format!("{length} is not between 2 and {MAX_HEADER}")));
+                }
+                self.state = State::Header {
+                    bytes: Vec::new(),
+                    length: Some(length as usize),
+                };
+                continue;
+            };
+            let taken = take(&mut chunk, length - bytes.len());
+            bytes.extend_from_slice(taken);
+            if bytes.len() < length {
+                return Ok(());
+            }
+            let header = std::mem::take(bytes);
+            let entries = self.entries(&header)?;
+            let infos: Vec<TensorInfo> = entries.iter().map(|entry| entry.info.clone()).collect();
+            sink.begin(&infos)?;
+            self.state = State::Data {
+                entries,
+                next: 0,
+                left: 0,
+                decoder: None,
+            };
+            self.start_tensor(sink)?;
+        }
+        while !chunk.is_empty() {
+            let State::Data { left, decoder, .. } = &mut self.state else {
+                unreachable!("the header is complete")
+            };
+            if *left == 0 {
+                return Err(self.broken("trailing_bytes", "the file goes on after its last tensor"));
+            }
+            let taken = take(&mut chunk, *left);
+            if let Some(decoder) = decoder {
+                decoder.push(taken)?;
+            }
+            *left -= taken.len();
+            if *left == 0 {
+                self.end_tensor(sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the file was whole.
+    pub fn finish(self) -> Result<()> {
+        match &self.state {
+            State::Header { .. } => Err(self.broken("truncated", "the file ends inside its header")),
+            State::Data { entries, next, .. } => match entries.get(*next) {
+                None => Ok(()),
+                Some(entry) => Err(self.broken("truncated", format!("the file ends inside {}", entry.info.name))),
+            },
+        }
+    }
+
+    fn entries(&self, header: &[u8]) -> Result<Vec<Entry>> {
+        let metadata: Metadata =
+            serde_json::from_slice(header).map_err(|error| self.broken("header", error))?;
+        metadata
+            .offset_keys()
+            .into_iter()
+            .map(|name| {
+                let Some(info) = metadata.info(&name) else {
+                    return Err(self.broken("header", format!("{name} is listed twice")));
+                };
+                let (start, end) = info.data_offsets;
+                Ok(Entry {
+                    dtype: info.dtype,
+                    bytes: end - start,
+                    info: TensorInfo {
+                        name,
+                        shape: info.shape.clone(),
+                    },
+                })
+            })
+            .collect()
+    }
+
+    /// Makes the decoder for tensor `next`; tensors without bytes end at once.
+    fn start_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
+        let State::Data { entries, next, .. } = &self.state else {
+            unreachable!("tensors follow the header")
+        };
+        let Some(entry) = entries.get(*next) else {
+            return Ok(());
+        };
+        let name = &entry.info.name;
+        let bytes = entry.bytes;
+        let new = if sink.wants(name) {
+            let format = match entry.dtype {
+                Dtype::F32 => Format::F32,
+                Dtype::F16 => Format::F16,
+                Dtype::BF16 => Format::Bf16,
+                other => return Err(self.broken("dtype", format!("{name} is {other}; expected F32, F16 or BF16"))),
+            };
+            Some(Decoder::new(name, format, entry.info.shape.iter().product())?)
+        } else {
+            None
+        };
+        if let State::Data { left, decoder, .. } = &mut self.state {
+            (*left, *decoder) = (bytes, new);
+        }
+        if bytes == 0 {
+            return self.end_tensor(sink);
+        }
+        Ok(())
+    }
+
+    fn end_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
+        if let State::Data {
+            entries, next, decoder, ..
+        } = &mut self.state
+        {
+            if let Some(decoder) = decoder.take() {
+                sink.tensor(&entries[*next].info.name, decoder.finish())?;
+            }
+            *next += 1;
+        }
+        self.start_tensor(sink)
+    }
+}
+
+/// Cuts up to `count` bytes off the front of `chunk`.
+fn take<'a>(chunk: &mut &'a [u8], count: usize) -> &'a [u8] {
+    let (head, rest) = chunk.split_at(count.min(chunk.len()));
+    *chunk = rest;
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Collect {
+        infos: Vec<TensorInfo>,
+        tensors: BTreeMap<String, Vec<f32>>,
+    }
+
+    impl Sink for Collect {
+        fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
+            self.infos = tensors.to_vec();
+            Ok(())
+        }
+
+        fn wants(&self, name: &str) -> bool {
+            !name.starts_with("skip")
+        }
+
+        fn tensor(&mut self, name: &str, values: Vec<f32>) -> Result<()> {
+            self.tensors.insert(name.to_owned(), values);
+            Ok(())
+        }
+    }
+
+    /// A file from a header and data.
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend_from_slice(header.as_bytes());
+        file.extend_from_slice(data);
+        file
+    }
+
+    fn floats(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn read(bytes: &[u8], size: usize) -> Result<Collect> {
+        let mut sink = Collect::default();
+        let mut reader = Reader::new("model.safetensors");
+        for chunk in bytes.chunks(size) {
+            reader.push(chunk, &mut sink)?;
+        }
+        reader.finish()?;
+        Ok(sink)
+    }
+
+    const TWO: &str = r#"{"__metadata__":{"format":"pt"},
+        "a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},
+        "skip.ids":{"dtype":"I64","shape":[1],"data_offsets":[16,24]},
+        "empty":{"dtype":"F32","shape":[0,4],"data_offsets":[24,24]},
+        "b":{"dtype":"F32","shape":[1],"data_offsets":[24,28]}}"#;
+
+    fn two() -> Vec<u8> {
+        let mut data = floats(&[1.0, 2.0, 3.0, 4.0]);
+        data.extend_from_slice(&7i64.to_le_bytes());
+        data.extend(floats(&[5.0]));
+        file(TWO, &data)
+    }
+
+    #[test]
+    fn any_chunking_gives_the_same_tensors() {
+        let bytes = two();
+        for size in 1..=bytes.len() {
+            let sink = read(&bytes, size).expect("a valid file");
+            assert_eq!(sink.tensors["a"], [1.0, 2.0, 3.0, 4.0], "chunks of {size}");
+            assert_eq!(sink.tensors["b"], [5.0], "chunks of {size}");
+            assert_eq!(sink.tensors["empty"], [0f32; 0], "chunks of {size}");
+            assert!(!sink.tensors.contains_key("skip.ids"));
+            assert_eq!(sink.infos.len(), 4);
+        }
+    }
+
+    #[test]
+    fn every_broken_rule_is_refused_by_name() {
+        let header = |text: &str| file(text, &floats(&[0.0; 8]));
+        let cases: Vec<(&str, Vec<u8>)> = vec![
+            ("truncated", Vec::new()),
+            ("truncated", two()[..5].to_vec()),
+            ("truncated", two()[..40].to_vec()),
+            ("truncated", two()[..two().len() - 1].to_vec()),
+            ("trailing_bytes", [two(), vec![0]].concat()),
+            ("header_length", b"<!doctype html><title>not here</title>".to_vec()),
+            ("header_length", u64::MAX.to_le_bytes().to_vec()),
+            ("header_length", 1u64.to_le_bytes().to_vec()),
+            ("header", header("{\"a\": 1}")),
+            ("header", header("not json at all")),
+            ("header", file("\u{1}\u{2}\u{3}", &[])),
+            // a hole, an overlap, a size that contradicts the shape, a shape that overflows
+            ("header", header(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#)),
+            (
+                "header",
+                header(
+                    r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
+                ),
+            ),
+            ("header", header(r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#)),
+            (
+                "header",
+                header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#),
+            ),
+            ("header", header(r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#)),
+            ("dtype", header(r#"{"a":{"dtype":"I32","shape":[8],"data_offsets":[0,32]}}"#)),
+        ];
+        for (rule, bytes) in cases {
+            for size in [1, 7, 1 << 20] {
+                let error = read(&bytes, size).err().unwrap_or_else(|| panic!("{rule} was accepted"));
+                assert_eq!(error.code(), Code::InvalidWeights, "{error}");
+                assert!(error.message().starts_with(&format!("{rule}: ")), "{rule} in chunks of {size}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tensor_as_large_as_the_address_space_is_refused_without_a_panic() {
+        let count = usize::MAX / 8;
+        let header = format!(r#"{{"a":{{"dtype":"F32","shape":[{count}],"data_offsets":[0,{}]}}}}"#, count * 4);
+        let error = read(&file(&header, &[]), 64).err().expect("refused");
+        assert_eq!(error.code(), Code::OutOfMemory, "{error}");
+    }
+}
