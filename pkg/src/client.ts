@@ -1,0 +1,103 @@
+/** Turns messages into promises. */
+
+import { WickError } from "./errors.js";
+import type { Answers, Call, Reply, Request } from "./protocol.js";
+
+/** The way to an engine. */
+export interface Channel {
+  post(request: Request): void;
+  close(): void;
+}
+
+/** Opens a channel; `onCrash` is called when the other side is lost. */
+export type Connect = (onReply: (reply: Reply) => void, onCrash: (error: unknown) => void) => Promise<Channel>;
+
+export type OnProgress = (done: number, total: number | undefined, file: string | undefined) => void;
+
+interface Pending {
+  resolve(answer: Answers[keyof Answers]): void;
+  reject(error: WickError): void;
+  onProgress: OnProgress | undefined;
+}
+
+export class Client {
+  readonly #pending = new Map<number, Pending>();
+  #channel: Channel | undefined;
+  /** Why no further call is possible. */
+  #closed: WickError | undefined;
+  #next = 0;
+
+  private constructor() {}
+
+  static async open(connect: Connect): Promise<Client> {
+    const client = new Client();
+    client.#channel = await connect(
+      (reply) => client.#receive(reply),
+      (cause) => client.#close(new WickError(crashed(cause), cause)),
+    );
+    return client;
+  }
+
+  call<C extends Call>(call: C, signal?: AbortSignal, onProgress?: OnProgress): Promise<Answers[C["kind"]]> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return reject(this.#closed);
+      const aborted = () => new WickError({ code: "aborted", at: call.kind, message: "the caller asked to stop" }, signal?.reason);
+      if (signal?.aborted) return reject(aborted());
+      const id = this.#next++;
+      const settle = () => {
+        this.#pending.delete(id);
+        signal?.removeEventListener("abort", onAbort);
+      };
+      const onAbort = () => {
+        settle();
+        this.#channel?.post({ id, abort: true });
+        reject(aborted());
+      };
+      signal?.addEventListener("abort", onAbort);
+      this.#pending.set(id, {
+        resolve: (answer) => {
+          settle();
+          resolve(answer as Answers[C["kind"]]);
+        },
+        reject: (error) => {
+          settle();
+          reject(error);
+        },
+        onProgress,
+      });
+      try {
+        this.#channel?.post({ id, call });
+      } catch (cause) {
+        // Only data can be sent: a function among the texts, or a buffer that was transferred away.
+        settle();
+        const code = call.kind === "load" ? "invalid_option" : "invalid_text";
+        reject(new WickError({ code, at: call.kind, message: `the arguments are not plain data: ${String(cause)}` }, cause));
+      }
+    });
+  }
+
+  /** Ends the engine; calls under way are rejected. */
+  dispose(): void {
+    this.#close(new WickError({ code: "disposed", at: "embedder", message: "the embedder was disposed" }));
+  }
+
+  #close(reason: WickError): void {
+    if (this.#closed) return;
+    this.#closed = reason;
+    this.#channel?.close();
+    for (const pending of [...this.#pending.values()]) pending.reject(reason);
+  }
+
+  #receive(reply: Reply): void {
+    const pending = this.#pending.get(reply.id);
+    if (!pending) return; // Given up on: aborted or disposed.
+    if ("done" in reply) pending.resolve(reply.done);
+    else if ("failed" in reply) pending.reject(new WickError(reply.failed));
+    else pending.onProgress?.(reply.progress.done, reply.progress.total, reply.progress.file);
+  }
+}
+
+function crashed(cause: unknown) {
+  const detail = cause instanceof Error ? cause.message : String(cause);
+  return { code: "crashed", at: "worker", message: `the worker was lost: ${detail}` } as const;
+}

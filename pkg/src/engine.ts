@@ -1,0 +1,132 @@
+/** Runs calls on the WebAssembly module, one after the other. Lives in the worker, or on the page with `worker: false`. */
+
+import { isFailure, type Failure } from "./errors.js";
+import type { Answers, Call, LoadCall, Reply, Request, WasmSource } from "./protocol.js";
+import init, { Engine, lastPanic } from "./wick_embed.js";
+
+/** What differs between a browser and Node. */
+export interface Runtime {
+  /** The module's file: an address to compile from while it streams, or bytes. */
+  wasm(): Promise<WasmSource | URL>;
+  fetch(url: string, init: RequestInit): Promise<Response>;
+  /**
+   * Calls back when the module traps outside a call into it (a trap in a resumed future reaches nobody's `catch`).
+   * Returns how to stop listening.
+   */
+  onTrap(listener: (error: unknown) => void): () => void;
+}
+
+type Send = (reply: Reply, transfer: ArrayBuffer[]) => void;
+
+export class EngineHost {
+  readonly #runtime: Runtime;
+  readonly #send: Send;
+  readonly #aborts = new Map<number, AbortController>();
+  #queue: Promise<void> = Promise.resolve();
+  #engine: Engine | undefined;
+  #crash: Failure | undefined;
+
+  constructor(runtime: Runtime, send: Send) {
+    this.#runtime = runtime;
+    this.#send = send;
+  }
+
+  receive(request: Request): void {
+    const { id } = request;
+    if ("abort" in request) {
+      this.#aborts.get(id)?.abort();
+      return;
+    }
+    const abort = new AbortController();
+    this.#aborts.set(id, abort);
+    this.#queue = this.#queue.then(async () => {
+      try {
+        const [answer, transfer] = await this.#run(id, request.call, abort.signal);
+        this.#send({ id, done: answer }, transfer);
+      } catch (error) {
+        this.#send({ id, failed: this.#failure(error) }, []);
+      } finally {
+        this.#aborts.delete(id);
+      }
+    });
+  }
+
+  /** Frees the model. In a worker the whole memory goes with the worker instead. */
+  dispose(): void {
+    for (const abort of this.#aborts.values()) abort.abort();
+    this.#queue = this.#queue.then(() => {
+      if (!this.#crash) this.#engine?.free();
+      this.#engine = undefined;
+    });
+  }
+
+  async #run(id: number, call: Call, signal: AbortSignal): Promise<[Answers[keyof Answers], ArrayBuffer[]]> {
+    if (this.#crash) throw this.#crash;
+    if (signal.aborted) throw { code: "aborted", at: call.kind, message: "the caller asked to stop" } satisfies Failure;
+    let stop = () => {};
+    const trapped = new Promise<never>((_, reject) => (stop = this.#runtime.onTrap(reject)));
+    try {
+      return await Promise.race([this.#answer(id, call, signal), trapped]);
+    } finally {
+      stop();
+    }
+  }
+
+  async #answer(id: number, call: Call, signal: AbortSignal): Promise<[Answers[keyof Answers], ArrayBuffer[]]> {
+    const progress = (done: number, total: number | undefined, file: string | undefined) =>
+      this.#send({ id, progress: { done, total, file } }, []);
+    if (call.kind === "load") {
+      await this.#start(call);
+      const fetch = (url: string, init: RequestInit) =>
+        this.#runtime.fetch(url, call.headers ? { ...init, headers: call.headers } : init);
+      const engine = await Engine.load(call.source, call.options, call.cache, fetch, throttled(progress), signal);
+      this.#engine = engine;
+      return [{ dimensions: engine.dimensions, maxTokens: engine.maxTokens }, []];
+    }
+    const engine = this.#engine;
+    if (!engine) throw { code: "disposed", at: call.kind, message: "the embedder was disposed" } satisfies Failure;
+    if (call.kind === "tokenize") return [engine.tokenize(call.texts as string[], call.role), []];
+    const encoded = await engine.encode(call.texts as string[], call.role, throttled(progress), signal);
+    const { dense, tokens, truncated } = encoded;
+    encoded.free();
+    return [{ dense, tokens, truncated }, [dense.buffer as ArrayBuffer, truncated.buffer as ArrayBuffer]];
+  }
+
+  async #start(call: LoadCall): Promise<void> {
+    const source = call.wasm ?? (await this.#runtime.wasm());
+    try {
+      await init({ module_or_path: source as BufferSource });
+    } catch (cause) {
+      const message = `the engine did not start: ${cause instanceof Error ? cause.message : String(cause)}`;
+      const code = cause instanceof WebAssembly.CompileError || cause instanceof WebAssembly.LinkError ? "executor" : "network";
+      throw { code, at: "wick_embed_bg.wasm", message } satisfies Failure;
+    }
+  }
+
+  #failure(error: unknown): Failure {
+    if (isFailure(error)) return { code: error.code, at: error.at, message: error.message };
+    // Anything else came out of the module itself: after a trap its memory is in no known state.
+    let detail = error instanceof Error ? error.message : String(error);
+    try {
+      detail = lastPanic() || detail;
+    } catch {
+      // The trap's own message has to do.
+    }
+    const message = `the engine trapped and must be loaded again: ${detail}`;
+    this.#crash = { code: "crashed", at: "engine", message };
+    return this.#crash;
+  }
+}
+
+type Progress = (done: number, total: number | undefined, file: string | undefined) => void;
+
+/** At most one message every 50 ms, and always the last one. */
+function throttled(progress: Progress): Progress {
+  let next = 0;
+  return (done, total, file) => {
+    const now = performance.now();
+    if (now < next && done !== total) return;
+    next = now + 50;
+    progress(done, total, file);
+  };
+}

@@ -1,0 +1,12 @@
+/** What hosts share. */
+
+import type { Connect } from "./client.js";
+import { EngineHost, type Runtime } from "./engine.js";
+
+/** An engine on the caller's own thread. */
+export function onThisThread(runtime: Runtime): Connect {
+  return async (onReply) => {
+    const engine = new EngineHost(runtime, onReply);
+    return { post: (request) => engine.receive(request), close: () => engine.dispose() };
+  };
+}

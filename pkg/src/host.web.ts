@@ -1,0 +1,40 @@
+/** Workers and addresses in a browser. */
+
+import type { Connect } from "./client.js";
+import type { Host } from "./embedder.js";
+import type { Reply } from "./protocol.js";
+
+const worker: Connect = async (onReply, onCrash) => {
+  const worker = startWorker();
+  worker.onmessage = (event: MessageEvent<Reply>) => onReply(event.data);
+  worker.onerror = (event) => onCrash(new Error(event.message || "its script could not be loaded"));
+  worker.onmessageerror = () => onCrash(new Error("a reply could not be read"));
+  return { post: (request) => worker.postMessage(request), close: () => worker.terminate() };
+};
+
+function startWorker(): Worker {
+  const here = import.meta.url;
+  if (new URL(here).origin !== location.origin) {
+    // From another origin (a CDN) a worker may not be started, but one of our own may import it.
+    const script = `import ${JSON.stringify(new URL("./worker.js", here).href)};`;
+    const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+    return new Worker(url, { type: "module" });
+  }
+  // Written so that bundlers see a worker to build.
+  return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+}
+
+const local: Connect = async (onReply, onCrash) => {
+  // Loaded only when asked for: the page itself usually needs none of the engine.
+  const [{ onThisThread }, { runtime }] = await Promise.all([import("./host.js"), import("./runtime.web.js")]);
+  return onThisThread(runtime)(onReply, onCrash);
+};
+
+export const host: Host = {
+  worker,
+  local,
+  resolve(address) {
+    const isAddress = /^([a-z][a-z0-9+.-]*:|\/|\.\.?\/)/i.test(address);
+    return isAddress ? new URL(address, globalThis.document?.baseURI ?? location.href).href : undefined;
+  },
+};

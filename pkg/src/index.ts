@@ -1,0 +1,15 @@
+/** The package in a browser. Importing it does nothing: no worker, no fetch, no look at the surroundings. */
+
+import { EmbedderBase } from "./embedder.js";
+import { host } from "./host.web.js";
+import type { LoadOptions, Source } from "./types.js";
+
+export { WickError, type Code } from "./errors.js";
+export type * from "./types.js";
+
+export class Embedder extends EmbedderBase {
+  /** Loads a model. Ask for nothing else in `options` and the model's own files decide everything. */
+  static async load(source: Source, options: LoadOptions = {}): Promise<Embedder> {
+    return new Embedder(...(await EmbedderBase.connect(host, source, options)));
+  }
+}

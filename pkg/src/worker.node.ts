@@ -1,0 +1,9 @@
+/** The worker in Node. */
+
+import { parentPort } from "node:worker_threads";
+import { EngineHost } from "./engine.js";
+import type { Request } from "./protocol.js";
+import { runtime } from "./runtime.node.js";
+
+const engine = new EngineHost(runtime, (reply, transfer) => parentPort?.postMessage(reply, transfer));
+parentPort?.on("message", (request: Request) => engine.receive(request));

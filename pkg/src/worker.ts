@@ -1,0 +1,8 @@
+/** The worker in a browser. */
+
+import { EngineHost } from "./engine.js";
+import type { Request } from "./protocol.js";
+import { runtime } from "./runtime.web.js";
+
+const engine = new EngineHost(runtime, (reply, transfer) => postMessage(reply, { transfer }));
+onmessage = (event: MessageEvent<Request>) => engine.receive(event.data);

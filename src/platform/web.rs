@@ -1,0 +1,335 @@
+//! Files from addresses, blobs and byte arrays, in a page, a worker or Node.
+//!
+//! `fetch` is handed in, so that a caller can add headers, and Node can read `file:` addresses. What came from an
+//! address is kept in the Cache API where there is one.
+
+use std::{cell::RefCell, collections::HashMap};
+
+use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, ReadableStreamDefaultReader, RequestInit,
+    Response,
+};
+
+use super::{Body, CHUNK, Files};
+use crate::{
+    error::{Code, Error, Result},
+    hub::Location,
+};
+
+/// The name of this package's cache.
+const CACHE: &str = "wick-embed";
+
+/// Where a model's files are.
+pub enum Source {
+    /// In one folder on a server.
+    Location(Location),
+    /// Anywhere: each file is an address, a `Blob`, an `ArrayBuffer` or a `Uint8Array`.
+    Map(HashMap<String, JsValue>),
+}
+
+/// How files are fetched.
+pub struct WebFiles {
+    source: Source,
+    fetch: Function,
+    signal: Option<AbortSignal>,
+    cache: Option<Cache>,
+    /// Addresses that this load stored or read, to be forgotten if the model turns out to be broken.
+    touched: RefCell<Vec<String>>,
+    /// Writes to the cache that are under way.
+    stores: RefCell<Vec<Promise>>,
+}
+
+impl WebFiles {
+    /// Opens the cache, unless `cache` is false or there is none (Node, insecure pages, some private windows).
+    pub async fn new(source: Source, fetch: Function, signal: Option<AbortSignal>, cache: bool) -> Self {
+        let cache = match cache {
+            true => open_cache().await,
+            false => None,
+        };
+        Self {
+            source,
+            fetch,
+            signal,
+            cache,
+            touched: RefCell::default(),
+            stores: RefCell::default(),
+        }
+    }
+
+    /// Waits until what was fetched is kept. A cache that is full is no failure: the model is in memory.
+    pub async fn settle(&self) {
+        for store in self.stores.take() {
+            let _ = JsFuture::from(store).await;
+        }
+    }
+
+    /// Drops what this load kept or used, so that a broken file is not found again.
+    pub async fn forget(&self) {
+        self.settle().await;
+        if let Some(cache) = &self.cache {
+            for url in self.touched.take() {
+                let _ = JsFuture::from(cache.delete_with_str(&url)).await;
+            }
+        }
+    }
+
+    async fn fetched(&self, url: &str, method: &str) -> Result<Response> {
+        let init = RequestInit::new();
+        init.set_method(method);
+        init.set_signal(self.signal.as_ref());
+        let promise = self
+            .fetch
+            .call2(&JsValue::UNDEFINED, &url.into(), &init)
+            .map_err(|error| self.failed(url, &error))?;
+        let response = JsFuture::from(Promise::resolve(&promise)).await;
+        response
+            .and_then(JsCast::dyn_into)
+            .map_err(|error| self.failed(url, &error))
+    }
+
+    fn failed(&self, at: &str, error: &JsValue) -> Error {
+        failure(self.signal.as_ref(), at, error)
+    }
+
+    async fn address(&self, url: &str, pinned: bool) -> Result<Option<WebBody>> {
+        if let Some(response) = self.kept(url, pinned).await? {
+            return self.body(url, &response).map(Some);
+        }
+        let response = self.fetched(url, "GET").await?;
+        match response.status() {
+            404 | 410 => return Ok(None),
+            _ if response.ok() => {}
+            status => {
+                return Err(Error::new(
+                    Code::Http,
+                    url,
+                    format!("the server answered {status} {}", response.status_text()),
+                ));
+            }
+        }
+        if let (Some(cache), true) = (&self.cache, url.starts_with("http"))
+            && let Ok(copy) = response.clone()
+        {
+            self.touched.borrow_mut().push(url.to_owned());
+            self.stores.borrow_mut().push(cache.put_with_str(url, &copy));
+        }
+        self.body(url, &response).map(Some)
+    }
+
+    /// The kept answer for an address, if it is still what the server has. Without a network what is kept counts.
+    async fn kept(&self, url: &str, pinned: bool) -> Result<Option<Response>> {
+        let Some(cache) = &self.cache else {
+            return Ok(None);
+        };
+        let options = CacheQueryOptions::new();
+        options.set_ignore_vary(true);
+        let found = JsFuture::from(cache.match_with_str_and_options(url, &options)).await;
+        let Ok(response) = found.and_then(JsCast::dyn_into::<Response>) else {
+            return Ok(None);
+        };
+        if !pinned {
+            match self.fetched(url, "HEAD").await {
+                Ok(head) if !same(&head, &response) => return Ok(None),
+                Err(error) if error.code() == Code::Aborted => return Err(error),
+                _ => {}
+            }
+        }
+        self.touched.borrow_mut().push(url.to_owned());
+        Ok(Some(response))
+    }
+
+    fn body(&self, at: &str, response: &Response) -> Result<WebBody> {
+        let header = |name| response.headers().get(name).ok().flatten();
+        // With an encoding the length is that of the compressed bytes.
+        let length = match header("content-encoding") {
+            None => header("content-length").and_then(|length| length.parse().ok()),
+            Some(_) => None,
+        };
+        let Some(stream) = response.body() else {
+            return Ok(WebBody::bytes(at, Uint8Array::new_with_length(0)));
+        };
+        self.stream(at, &stream, length)
+    }
+
+    fn stream(&self, at: &str, stream: &web_sys::ReadableStream, length: Option<u64>) -> Result<WebBody> {
+        let reader = stream
+            .get_reader()
+            .dyn_into::<ReadableStreamDefaultReader>()
+            .map_err(|error| self.failed(at, &error))?;
+        Ok(WebBody {
+            at: at.to_owned(),
+            length,
+            rest: Rest::Stream(reader),
+            signal: self.signal.clone(),
+            buffer: Vec::new(),
+        })
+    }
+}
+
+async fn open_cache() -> Option<Cache> {
+    let caches = Reflect::get(&js_sys::global(), &"caches".into()).ok()?;
+    let caches: CacheStorage = caches.dyn_into().ok()?;
+    JsFuture::from(caches.open(CACHE)).await.ok()?.dyn_into().ok()
+}
+
+/// Whether a HEAD answer speaks of the bytes that were kept.
+fn same(head: &Response, kept: &Response) -> bool {
+    let differs = |name: &str| {
+        let value = |response: &Response| response.headers().get(name).ok().flatten();
+        match (value(head), value(kept)) {
+            (Some(now), Some(then)) => now != then,
+            _ => false,
+        }
+    };
+    // A server that refuses HEAD (405, 501) says nothing about the file.
+    match head.status() {
+        404 | 410 => false,
+        _ if !head.ok() => true,
+        _ => !differs("etag") && !differs("last-modified") && !differs("content-length"),
+    }
+}
+
+fn failure(signal: Option<&AbortSignal>, at: &str, error: &JsValue) -> Error {
+    if signal.is_some_and(AbortSignal::aborted) {
+        return Error::new(Code::Aborted, at, "the caller asked to stop");
+    }
+    let reason = Reflect::get(error, &"message".into()).ok().and_then(|message| message.as_string());
+    Error::new(Code::Network, at, reason.unwrap_or_else(|| format!("{error:?}")))
+}
+
+impl Files for WebFiles {
+    type Body = WebBody;
+
+    async fn open(&self, file: &str) -> Result<Option<WebBody>> {
+        match &self.source {
+            Source::Location(location) => self.address(&location.url(file), location.is_pinned()).await,
+            Source::Map(files) => {
+                let Some(value) = files.get(file) else {
+                    return Ok(None);
+                };
+                if let Some(url) = value.as_string() {
+                    self.address(&url, false).await
+                } else if let Some(blob) = value.dyn_ref::<Blob>() {
+                    self.stream(file, &blob.stream(), Some(blob.size() as u64)).map(Some)
+                } else if value.is_instance_of::<js_sys::ArrayBuffer>() || value.is_instance_of::<Uint8Array>() {
+                    Ok(Some(WebBody::bytes(file, Uint8Array::new(value))))
+                } else {
+                    Err(Error::new(
+                        Code::InvalidOption,
+                        file,
+                        "a file is an address, a Blob, an ArrayBuffer or a Uint8Array",
+                    ))
+                }
+            }
+        }
+    }
+}
+
+/// An open file.
+pub struct WebBody {
+    at: String,
+    length: Option<u64>,
+    rest: Rest,
+    signal: Option<AbortSignal>,
+    /// The last chunk, on this side of the boundary.
+    buffer: Vec<u8>,
+}
+
+enum Rest {
+    Stream(ReadableStreamDefaultReader),
+    Bytes(Uint8Array),
+}
+
+impl WebBody {
+    fn bytes(at: &str, bytes: Uint8Array) -> Self {
+        Self {
+            at: at.to_owned(),
+            length: Some(u64::from(bytes.length())),
+            rest: Rest::Bytes(bytes),
+            signal: None,
+            buffer: Vec::new(),
+        }
+    }
+}
+
+impl Body for WebBody {
+    fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    async fn chunk(&mut self) -> Result<Option<&[u8]>> {
+        let chunk = match &mut self.rest {
+            Rest::Bytes(bytes) => {
+                let head = bytes.subarray(0, CHUNK as u32);
+                *bytes = bytes.subarray(head.length(), bytes.length());
+                head
+            }
+            Rest::Stream(reader) => {
+                let failed = |error: JsValue| failure(self.signal.as_ref(), &self.at, &error);
+                let result = JsFuture::from(reader.read()).await.map_err(failed)?;
+                let result: Object = result.unchecked_into();
+                match Reflect::get(&result, &"value".into()).map_err(failed)?.dyn_into() {
+                    Ok(chunk) => chunk,
+                    // At the end there is no value.
+                    Err(_) => return Ok(None),
+                }
+            }
+        };
+        let length = chunk.length() as usize;
+        // Streams may give empty chunks; bytes give one at their end.
+        if length == 0 && matches!(self.rest, Rest::Bytes(_)) {
+            return Ok(None);
+        }
+        self.buffer.resize(length, 0);
+        chunk.copy_to(&mut self.buffer);
+        Ok(Some(&self.buffer))
+    }
+}
+
+impl Drop for WebBody {
+    fn drop(&mut self) {
+        // Ends the download of a body that was not read to its end; on one that was, this does nothing.
+        if let Rest::Stream(reader) = &self.rest {
+            let ended = reader.cancel();
+            wasm_bindgen_futures::spawn_local(async move {
+                let _ = JsFuture::from(ended).await;
+            });
+        }
+    }
+}
+
+/// Lets the event loop in when a computation has held it for a while, so that a cancel can arrive.
+pub(crate) struct Pacer {
+    since: f64,
+}
+
+impl Pacer {
+    /// How long the loop may be held, in milliseconds.
+    const HOLD: f64 = 12.0;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            since: js_sys::Date::now(),
+        }
+    }
+
+    pub(crate) async fn breathe(&mut self) {
+        if js_sys::Date::now() - self.since < Self::HOLD {
+            return;
+        }
+        // A message to oneself, because timers are held back in hidden pages.
+        if let Ok(channel) = MessageChannel::new() {
+            let (here, there) = (channel.port1(), channel.port2());
+            let message = Promise::new(&mut |resolve, _| here.set_onmessage(Some(&resolve)));
+            if there.post_message(&JsValue::NULL).is_ok() {
+                let _ = JsFuture::from(message).await;
+            }
+            // Node lives as long as a port is open.
+            here.close();
+        }
+        self.since = js_sys::Date::now();
+    }
+}
