@@ -1,0 +1,105 @@
+/** Wires the panels together: loads a model, and shows the results of whatever is typed. */
+
+import { editor } from "./editor.js";
+import { inspector } from "./inspector.js";
+import { matrix } from "./matrix.js";
+import { modelBox } from "./model-box.js";
+import { ranking } from "./ranking.js";
+import { Vectors } from "./vectors.js";
+
+const DEBOUNCE_MS = 150;
+
+const box = modelBox({ onLoad: load, onCancel: () => loading.abort() });
+const texts = editor({ onEdit: edited, onChoose: show });
+const query = ranking({ onEdit: edited });
+const heatMap = matrix();
+const details = inspector({ onChoose: texts.choose });
+
+/** The embedder and its vectors; undefined until a model is loaded. */
+let model;
+let loading = new AbortController();
+let showing = new AbortController();
+let timer;
+
+load(box.source());
+
+/** Replaces the model. The old one goes first, so that the memory never holds two. */
+async function load(source) {
+  loading.abort();
+  const { signal } = (loading = new AbortController());
+  model?.embedder.dispose();
+  model = undefined;
+  setState("loading");
+  box.loading();
+  show();
+
+  const start = performance.now();
+  try {
+    // Imported here, so that a package that is not there is an error a person sees.
+    const { Embedder } = await import("./wick-embed/index.js");
+    const onProgress = (progress) => signal.aborted || box.progress(progress);
+    const embedder = await Embedder.load(source, { signal, onProgress });
+    if (signal !== loading.signal) return embedder.dispose();
+    model = { embedder, vectors: new Vectors(embedder) };
+    box.loaded(embedder, performance.now() - start);
+    show();
+  } catch (error) {
+    // Otherwise another load has begun, and the page tells of that one.
+    if (signal === loading.signal) fail(error);
+  }
+}
+
+/** Results on the page are old from the first key on, and new ones are worth computing once the keys rest. */
+function edited() {
+  showing.abort();
+  if (model) setState("working");
+  clearTimeout(timer);
+  timer = setTimeout(show, DEBOUNCE_MS);
+}
+
+/** Brings the page up to what is typed: encodes what is new and draws everything. Without a model it draws the frame. */
+async function show() {
+  clearTimeout(timer);
+  showing.abort();
+  const { signal } = (showing = new AbortController());
+  const { lines, chosen } = texts.read();
+  const sought = query.read();
+  if (!model) return draw(lines, chosen, sought);
+
+  const { embedder, vectors } = model;
+  setState("working");
+  try {
+    const wanted = sought ? [...lines, sought] : lines;
+    const onProgress = (progress) => signal.aborted || box.encoding(progress);
+    const run = await vectors.fill(wanted, { signal, onProgress });
+    const [tokens] = chosen in lines ? await embedder.tokenize([lines[chosen]]) : [];
+    if (signal.aborted) return;
+    if (run) box.encoded(run);
+    draw(lines, chosen, sought, tokens);
+    box.ready(lines.length);
+    setState("ready");
+  } catch (error) {
+    if (!signal.aborted) fail(error);
+  }
+}
+
+function draw(lines, chosen, sought, tokens) {
+  const vectorOf = (text) => model?.vectors.get(text);
+  const known = lines.map(vectorOf);
+  const cut = lines.flatMap((text, index) => (model?.vectors.isCut(text) ? [index] : []));
+  texts.note(cut, model?.embedder.maxTokens);
+  heatMap.render(lines, known);
+  query.render(lines, known, vectorOf(sought));
+  details.render(lines, chosen, tokens, known[chosen]);
+}
+
+function fail(error) {
+  box.failed(error, model !== undefined);
+  setState("error");
+}
+
+/** Styles and tests read it. "ready" means that the results on the page are those of what is typed. */
+function setState(state) {
+  document.documentElement.dataset.state = state;
+  if (state === "working") box.working();
+}

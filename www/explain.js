@@ -1,0 +1,24 @@
+/** Says in plain words what an error means for the person in front of the page. */
+
+const WORDS = {
+  aborted: "Loading was cancelled.",
+  network: "The model’s files could not be reached. Is there a connection, and is the name right?",
+  http: "The server did not give out the model’s files. Is the name right?",
+  missing_file: "A file of the model is not there. Is the name right, and is it a model for sentence embeddings?",
+  unsupported_model: "This version does not know this kind of model.",
+  invalid_config: "The model’s configuration could not be used.",
+  invalid_json: "A file of the model is not what it should be.",
+  invalid_tokenizer: "This version cannot read the model’s tokenizer.",
+  invalid_weights: "The model’s weights are damaged, or in a format this version does not read.",
+  missing_tensor: "The model’s weights do not fit its configuration.",
+  wrong_shape: "The model’s weights do not fit its configuration.",
+  out_of_memory: "There is not enough memory for this model.",
+  executor: "This browser could not start the engine.",
+  crashed: "The engine stopped. Try again to load it anew.",
+};
+
+export function explain(error, { loading }) {
+  const code = error?.code ?? error?.name ?? "error";
+  const fallback = loading ? "The model could not be loaded." : "The texts could not be encoded.";
+  return { code, message: error?.message ?? String(error), summary: WORDS[code] ?? fallback };
+}

@@ -1,0 +1,101 @@
+/** The model box: which model, how far its download is, what it measured, and what went wrong. */
+
+import { byId, count, duration, make, plural } from "./dom.js";
+import { explain } from "./explain.js";
+
+const DEFAULT = { source: "./models/all-MiniLM-L6-v2/", name: "all-MiniLM-L6-v2", origin: "from this site" };
+/** All that this version has; the API does not tell. */
+const DEVICE = "WebAssembly, 1 worker";
+
+const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+
+export function modelBox({ onLoad, onCancel }) {
+  const field = byId("model-source");
+  const status = byId("status");
+  const encoded = byId("count");
+  const bytes = byId("bytes");
+  const bar = byId("load-progress");
+  const button = byId("load-button");
+  const error = byId("error");
+  let model = DEFAULT;
+  let isLoading = false;
+
+  byId("model-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const typed = field.value.trim();
+    model = typed ? { source: typed, name: typed, origin: /^[\w-]+\//.test(typed) ? "from huggingface.co" : "" } : DEFAULT;
+    onLoad(model.source);
+  });
+  button.addEventListener("click", () => (isLoading ? onCancel() : onLoad(model.source)));
+
+  /** The one button of the box: cancels a load, or tries again. */
+  function offer(label) {
+    button.textContent = label;
+    button.hidden = label === "";
+  }
+
+  function show(values) {
+    for (const [id, value] of Object.entries(values)) byId(id).textContent = value;
+  }
+
+  return {
+    source: () => model.source,
+
+    loading() {
+      isLoading = true;
+      error.hidden = true;
+      bar.removeAttribute("value");
+      offer("Cancel");
+      show({ status: `Loading ${model.name}`, count: "", bytes: "", "model-name": model.name, "model-origin": model.origin });
+      for (const value of document.querySelectorAll(".readouts dd")) value.textContent = "–";
+    },
+
+    progress({ loaded, total }) {
+      // Without a value the bar shows that the length is not known.
+      if (total) bar.value = loaded / total;
+      bytes.textContent = total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : `${megabytes(loaded)} MB`;
+    },
+
+    loaded({ dimensions, maxTokens }, ms) {
+      isLoading = false;
+      bar.value = 1;
+      offer("");
+      show({ device: DEVICE, "load-time": duration(ms), dimensions, "max-tokens": maxTokens, bytes: "" });
+    },
+
+    working() {
+      error.hidden = true;
+      status.textContent = "Encoding";
+    },
+
+    /** Not in the status itself, where a screen reader would read out every step. */
+    encoding({ done, total }) {
+      encoded.textContent = `${done} of ${total}`;
+    },
+
+    encoded({ texts, tokens, ms }) {
+      show({
+        "last-encode": `${plural(tokens, "token")}, ${duration(ms)}`,
+        speed: `${count((tokens / ms) * 1000)} tokens/s`,
+      });
+      byId("last-encode").title = plural(texts, "text");
+    },
+
+    ready(texts) {
+      show({ status: texts ? `Ready: ${plural(texts, "text")} compared` : "Ready: type a text", count: "" });
+    },
+
+    /** `usable` is whether the model is still there: then only this call failed. */
+    failed(problem, usable) {
+      const { summary, code, message } = explain(problem, { loading: isLoading });
+      isLoading = false;
+      const retry = !usable || code === "crashed";
+      bar.value = 0;
+      offer(retry ? "Try again" : "");
+      show({ status: retry ? "No model" : "Not encoded", count: "", bytes: "" });
+      const detail = make("p", { className: "detail" }, make("code", { textContent: code }), ` ${message}`);
+      error.replaceChildren(make("p", { textContent: summary }), detail);
+      error.hidden = false;
+    },
+  };
+}

@@ -1,0 +1,44 @@
+/** The vectors of the texts on the page, so that only what is new goes through the model. */
+
+export class Vectors {
+  #embedder;
+  /** From a text to its vector and whether the text was cut. */
+  #known = new Map();
+
+  constructor(embedder) {
+    this.#embedder = embedder;
+  }
+
+  /** Encodes those of `texts` that are not known yet, and forgets all others. Returns what that took, if anything. */
+  async fill(texts, options) {
+    const wanted = new Set(texts);
+    const missing = [...wanted].filter((text) => !this.#known.has(text));
+    let run;
+    if (missing.length > 0) {
+      const start = performance.now();
+      const { dense, usage } = await this.#embedder.encode(missing, options);
+      run = { texts: missing.length, tokens: usage.tokens, ms: performance.now() - start };
+      // A copy: the vectors of one call share a buffer, which one that stays would keep whole.
+      missing.forEach((text, index) =>
+        this.#known.set(text, { vector: dense[index].slice(), cut: usage.truncated.includes(index) }),
+      );
+    }
+    for (const text of this.#known.keys()) if (!wanted.has(text)) this.#known.delete(text);
+    return run;
+  }
+
+  get(text) {
+    return this.#known.get(text)?.vector;
+  }
+
+  isCut(text) {
+    return this.#known.get(text)?.cut ?? false;
+  }
+}
+
+/** Vectors have unit length, so this is their cosine. */
+export function cosine(a, b) {
+  let sum = 0;
+  for (let index = 0; index < a.length; index++) sum += a[index] * b[index];
+  return sum;
+}
