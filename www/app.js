@@ -11,7 +11,7 @@ const DEBOUNCE_MS = 150;
 
 const box = modelBox({ onLoad: load, onCancel: () => loading.abort() });
 const texts = editor({ onEdit: edited, onChoose: show });
-const query = ranking({ onEdit: edited });
+const search = ranking({ onEdit: edited });
 const heatMap = matrix();
 const details = inspector({ onChoose: texts.choose });
 
@@ -63,13 +63,14 @@ async function show() {
   showing.abort();
   const { signal } = (showing = new AbortController());
   const { lines, chosen } = texts.read();
-  const sought = query.read();
+  const sought = search.read();
   if (!model) return draw(lines, chosen, sought);
 
   const { embedder, vectors } = model;
+  const wanted = sought ? [...lines, sought] : lines;
   setState("working");
+  if (vectors.missing(wanted).length > 0) box.working();
   try {
-    const wanted = sought ? [...lines, sought] : lines;
     const onProgress = (progress) => signal.aborted || box.encoding(progress);
     const run = await vectors.fill(wanted, { signal, onProgress });
     const [tokens] = chosen in lines ? await embedder.tokenize([lines[chosen]]) : [];
@@ -89,7 +90,7 @@ function draw(lines, chosen, sought, tokens) {
   const cut = lines.flatMap((text, index) => (model?.vectors.isCut(text) ? [index] : []));
   texts.note(cut, model?.embedder.maxTokens);
   heatMap.render(lines, known);
-  query.render(lines, known, vectorOf(sought));
+  search.render(lines, known, vectorOf(sought));
   details.render(lines, chosen, tokens, known[chosen]);
 }
 
@@ -101,5 +102,4 @@ function fail(error) {
 /** Styles and tests read it. "ready" means that the results on the page are those of what is typed. */
 function setState(state) {
   document.documentElement.dataset.state = state;
-  if (state === "working") box.working();
 }

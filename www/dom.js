@@ -17,8 +17,8 @@ export const count = (value) => whole.format(value);
 /** 1 text, 2 texts. */
 export const plural = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
 
-/** A signed decimal, with a minus sign that is as wide as a digit. */
-export const decimal = (value, digits) => value.toFixed(digits).replace("-", "−");
+/** A signed decimal, with a minus sign that is as wide as a digit, and none before a zero. */
+export const decimal = (value, digits) => value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
 
 /** A duration in words that fit its size. */
 export const duration = (ms) => (ms < 1000 ? `${count(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);

@@ -5,6 +5,7 @@ import { roving } from "./roving.js";
 import { strip } from "./strip.js";
 
 const SHOWN_VALUES = 5;
+const COPY = "Copy as JSON";
 const COPIED_MS = 1600;
 /** [CLS] and its like: a text itself never gives such a token, brackets come apart. */
 const SPECIAL = /^\[[A-Z]+\]$/;
@@ -19,12 +20,8 @@ export function inspector({ onChoose }) {
 
   choice.addEventListener("change", () => onChoose(choice.selectedIndex));
   copy.addEventListener("click", async () => {
-    const label = copy.textContent;
-    copy.textContent = await navigator.clipboard.writeText(JSON.stringify(Array.from(vector))).then(
-      () => "Copied",
-      () => "Not allowed",
-    );
-    setTimeout(() => (copy.textContent = label), COPIED_MS);
+    copy.textContent = (await toClipboard(JSON.stringify(Array.from(vector)))) ? "Copied" : "Not allowed";
+    setTimeout(() => (copy.textContent = COPY), COPIED_MS);
   });
 
   const drawTokens = tokenList();
@@ -44,10 +41,20 @@ export function inspector({ onChoose }) {
   };
 }
 
+/** Whether it worked: a browser may ask first, and has no clipboard at all on a page without https. */
+async function toClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function drawValues(vector) {
   const values = Array.from(vector?.subarray(0, SHOWN_VALUES) ?? [], (value) => decimal(value, 4));
   byId("vector-values").textContent = vector ? `[${values.join(", ")}, …]` : "–";
-  byId("vector-range").textContent = vector ? `${vector.length} numbers, length 1` : "";
+  byId("vector-size").textContent = vector ? `${vector.length} numbers` : "";
 }
 
 function tokenList() {
@@ -63,7 +70,7 @@ function tokenList() {
       if (!token) return;
       for (const other of list.querySelectorAll("[aria-selected=true]")) other.ariaSelected = "false";
       token.ariaSelected = "true";
-      detail.textContent = `${token.textContent}   id ${token.dataset.id}${token.dataset.kind}`;
+      detail.textContent = `${token.textContent} has id ${token.dataset.id}${token.dataset.kind}`;
     });
   }
 
@@ -71,7 +78,7 @@ function tokenList() {
     const strings = tokens?.strings ?? [];
     list.replaceChildren(...strings.map((string, index) => chip(string, tokens.ids[index], index)));
     byId("tokens-count").textContent = tokens ? strings.length : "";
-    detail.textContent = tokens ? "Point at a token, or use the arrow keys, for its id." : "";
+    detail.textContent = tokens ? "Choose one to see its id" : "";
   };
 }
 

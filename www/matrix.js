@@ -9,6 +9,8 @@ const MAX_NUMBERS = 12;
 /** Then only every fifth row and column says its number. */
 const STEP = 5;
 
+const unseen = (textContent) => make("span", { className: "unseen", textContent });
+
 const cellAt = (table, row, col) => table.querySelector(`td[data-row="${row}"][data-col="${col}"]`);
 
 /** Cosines are short in the cells: ".83", "−.05", "1". */
@@ -18,7 +20,7 @@ export function matrix() {
   const table = byId("matrix");
   const pair = byId("pair");
   let texts = [];
-  /** The cell that the line below the table tells of. */
+  /** The cell that a person pointed at. */
   let current;
 
   roving(table, "td", (cell, key) => {
@@ -40,14 +42,14 @@ export function matrix() {
   for (const event of ["focusin", "pointerover"]) {
     table.addEventListener(event, ({ target }) => {
       const cell = target.closest("td");
-      if (cell) tell(cell);
+      if (cell) point(cell);
     });
   }
 
   /** Builds the cells; only when the number of texts changes, so that the focus stays where it is while one types. */
   function build(size) {
     const columns = texts.map((_, col) => heading("col", col));
-    const head = make("thead", {}, make("tr", {}, make("td", { className: "corner" }), ...columns));
+    const head = make("thead", {}, make("tr", {}, make("th", {}, unseen("Text")), ...columns));
     const rows = texts.map((_, row) => {
       const cells = texts.map((_, col) => {
         const cell = make("td", { tabIndex: row + col === 0 ? 0 : -1 }, make("span"));
@@ -57,7 +59,6 @@ export function matrix() {
       return make("tr", {}, heading("row", row), ...cells);
     });
     table.replaceChildren(head, make("tbody", {}, ...rows));
-    table.querySelector(".corner").removeAttribute("tabindex");
     table.style.setProperty("--size", size);
     table.classList.toggle("dense", size > MAX_NUMBERS);
     current = undefined;
@@ -69,16 +70,31 @@ export function matrix() {
     return make("th", { scope }, number, make("span", { className: scope === "row" ? "label" : "unseen" }));
   }
 
-  function tell(cell) {
+  /** Without a cell pointed at, the two texts that are most alike say what the table is about. */
+  function mostAlike() {
+    let best;
+    for (const cell of table.querySelectorAll("td[data-score]")) {
+      const { row, col, score } = cell.dataset;
+      if (row !== col && Number(score) > Number(best?.dataset.score ?? -Infinity)) best = cell;
+    }
+    return best;
+  }
+
+  function point(cell) {
     current = cell;
     for (const heading of table.querySelectorAll("th.active")) heading.classList.remove("active");
-    const { row, col, score } = cell.dataset;
+    const { row, col } = cell.dataset;
     table.tHead.rows[0].cells[Number(col) + 1].classList.add("active");
     table.tBodies[0].rows[row].cells[0].classList.add("active");
+    tell(cell, "cosine");
+  }
+
+  function tell(cell, caption) {
+    const { row, col, score } = cell.dataset;
+    const value = make("b", { textContent: score === undefined ? "–" : decimal(Number(score), 3) });
     pair.replaceChildren(
-      make("output", { textContent: score === undefined ? "–" : decimal(Number(score), 3) }),
-      make("p", {}, make("b", { textContent: Number(row) + 1 }), texts[row]),
-      make("p", {}, make("b", { textContent: Number(col) + 1 }), texts[col]),
+      make("div", { className: "value" }, value, make("span", { textContent: caption })),
+      ...[row, col].map((index) => make("p", {}, make("b", { textContent: Number(index) + 1 }), texts[index])),
     );
   }
 
@@ -97,8 +113,9 @@ export function matrix() {
         const b = vectors[cell.dataset.col];
         paint(cell, a && b && cosine(a, b));
       }
-      if (current) tell(current);
-      else pair.replaceChildren(make("p", { className: "hint", textContent: "Point at a cell to read its two texts." }));
+      const shown = current ?? mostAlike();
+      if (shown) tell(shown, current ? "cosine" : "most alike");
+      else pair.replaceChildren();
     },
   };
 }

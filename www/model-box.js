@@ -19,6 +19,8 @@ export function modelBox({ onLoad, onCancel }) {
   const error = byId("error");
   let model = DEFAULT;
   let isLoading = false;
+  /** Bytes of the model. */
+  let size = 0;
 
   byId("model-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -35,7 +37,10 @@ export function modelBox({ onLoad, onCancel }) {
   }
 
   function show(values) {
-    for (const [id, value] of Object.entries(values)) byId(id).textContent = value;
+    for (const [id, value] of Object.entries(values)) {
+      // What stays the same is left alone: a screen reader would read it out again.
+      if (byId(id).textContent !== String(value)) byId(id).textContent = value;
+    }
   }
 
   return {
@@ -46,13 +51,14 @@ export function modelBox({ onLoad, onCancel }) {
       error.hidden = true;
       bar.removeAttribute("value");
       offer("Cancel");
-      show({ status: `Loading ${model.name}`, count: "", bytes: "", "model-name": model.name, "model-origin": model.origin });
+      show({ status: "Loading the model", count: "", bytes: "", "model-name": model.name, "model-origin": model.origin });
       for (const value of document.querySelectorAll(".readouts dd")) value.textContent = "–";
     },
 
     progress({ loaded, total }) {
       // Without a value the bar shows that the length is not known.
       if (total) bar.value = loaded / total;
+      size = total ?? loaded;
       bytes.textContent = total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : `${megabytes(loaded)} MB`;
     },
 
@@ -60,11 +66,13 @@ export function modelBox({ onLoad, onCancel }) {
       isLoading = false;
       bar.value = 1;
       offer("");
-      show({ device: DEVICE, "load-time": duration(ms), dimensions, "max-tokens": maxTokens, bytes: "" });
+      show({ device: DEVICE, "load-time": duration(ms), dimensions, "max-tokens": maxTokens });
+      show({ bytes: `${megabytes(size)} MB` });
     },
 
     working() {
       error.hidden = true;
+      offer("");
       status.textContent = "Encoding";
     },
 
@@ -82,6 +90,8 @@ export function modelBox({ onLoad, onCancel }) {
     },
 
     ready(texts) {
+      error.hidden = true;
+      offer("");
       show({ status: texts ? `Ready: ${plural(texts, "text")} compared` : "Ready: type a text", count: "" });
     },
 

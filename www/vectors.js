@@ -9,10 +9,14 @@ export class Vectors {
     this.#embedder = embedder;
   }
 
+  /** Those of `texts` that are not known, each once. */
+  missing(texts) {
+    return [...new Set(texts)].filter((text) => !this.#known.has(text));
+  }
+
   /** Encodes those of `texts` that are not known yet, and forgets all others. Returns what that took, if anything. */
   async fill(texts, options) {
-    const wanted = new Set(texts);
-    const missing = [...wanted].filter((text) => !this.#known.has(text));
+    const missing = this.missing(texts);
     let run;
     if (missing.length > 0) {
       const start = performance.now();
@@ -23,6 +27,7 @@ export class Vectors {
         this.#known.set(text, { vector: dense[index].slice(), cut: usage.truncated.includes(index) }),
       );
     }
+    const wanted = new Set(texts);
     for (const text of this.#known.keys()) if (!wanted.has(text)) this.#known.delete(text);
     return run;
   }

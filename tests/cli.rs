@@ -1,0 +1,95 @@
+//! The native program, as a program.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::{
+    fs,
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+use common::{encode, minilm, path};
+
+fn wick(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wick"))
+        .args(arguments)
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    child.wait_with_output().expect("it ends")
+}
+
+fn model() -> String {
+    path("build/models/all-MiniLM-L6-v2").display().to_string()
+}
+
+const TEXTS: [&str; 3] = ["The weather is lovely today.", "It's so sunny outside!", "Zürich 東京"];
+
+fn assert_is_library_output(rows: &[Vec<f32>]) {
+    let expected = encode(&minilm(), &TEXTS);
+    assert_eq!(rows.len(), TEXTS.len());
+    for (row, expected) in rows.iter().zip(expected.dense.rows()) {
+        assert_eq!(row, expected);
+    }
+}
+
+fn jsonl(bytes: &[u8]) -> Vec<Vec<f32>> {
+    let text = std::str::from_utf8(bytes).expect("UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("an array of numbers")).collect()
+}
+
+#[test]
+fn lines_in_jsonl_out() {
+    let output = wick(&["encode", "--model", &model()], &TEXTS.join("\n"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_is_library_output(&jsonl(&output.stdout));
+    assert!(output.stderr.is_empty(), "no progress bar where there is no terminal");
+}
+
+#[test]
+fn jsonl_in_npy_out() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let lines = [
+        serde_json::json!({"id": 1, "body": TEXTS[0]}).to_string(),
+        serde_json::json!(TEXTS[1]).to_string(),
+        serde_json::json!({"body": TEXTS[2]}).to_string(),
+    ];
+    fs::write(folder.join("texts.jsonl"), lines.join("\n")).expect("written");
+    let arguments = ["encode", "--model", &model(), "--input", "texts.jsonl", "--field", "body", "--output", "vectors.npy"];
+    let output = wick(&arguments, "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bytes = fs::read(folder.join("vectors.npy")).expect("written");
+    assert_eq!(&bytes[..6], b"\x93NUMPY");
+    let header = String::from_utf8_lossy(&bytes[10..128]);
+    assert!(header.contains("'descr': '<f4'") && header.contains("(3,384"), "{header}");
+    let values = &bytes[bytes.len() - 3 * 384 * 4..];
+    let values: Vec<f32> = values.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().expect("four"))).collect();
+    assert_is_library_output(&values.chunks_exact(384).map(<[f32]>::to_vec).collect::<Vec<_>>());
+}
+
+#[test]
+fn failures_name_their_place_and_code() {
+    let cases: [(&[&str], &str, &str); 4] = [
+        (&["encode", "--model", "no/such/folder"], "a", "[missing_file]"),
+        (&["encode", "--model", &model(), "--input-format", "jsonl"], "\"fine\"\n{\"other\": 1}", "standard input:2"),
+        (&["encode", "--model", &model(), "--output-format", "npy"], "a", "[invalid_option]"),
+        (&["encode", "--model", &model(), "--dimensions", "385"], "a", "[invalid_option]"),
+    ];
+    for (arguments, input, expected) in cases {
+        let output = wick(arguments, input);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && message.contains(expected), "{arguments:?}: {message}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn empty_input_gives_empty_output() {
+    let output = wick(&["encode", "--model", &model()], "");
+    assert!(output.status.success() && output.stdout.is_empty());
+}

@@ -1,0 +1,73 @@
+// What the page, package and demo tests share.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+export { serve } from "../../tools/serve.mjs";
+
+/** A path in the repository. */
+export const path = (relative) => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
+export const json = (relative) => JSON.parse(readFileSync(path(relative), "utf8"));
+
+export const MODEL = "build/models/all-MiniLM-L6-v2";
+
+/** Chromium without a network of its own. */
+export function launch(options = {}) {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"],
+    ...options,
+  });
+}
+
+/** A new folder, gone when the test ends. */
+export function scratch(test) {
+  const folder = mkdtempSync(join(tmpdir(), "wick-test-"));
+  test.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Vectors of the native program, as rows. */
+export function nativeVectors(test, texts) {
+  const folder = scratch(test);
+  writeFileSync(join(folder, "in.jsonl"), texts.map((text) => JSON.stringify(text)).join("\n"));
+  const binary = path(`${process.env.CARGO_TARGET_DIR ?? "target"}/release/wick`);
+  const output = join(folder, "out.npy");
+  execFileSync(binary, ["encode", "--model", path(MODEL), "--input", join(folder, "in.jsonl"), "--output", output]);
+  const bytes = readFileSync(output);
+  const start = 10 + bytes.readUInt16LE(8);
+  const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset + start, bytes.byteOffset + bytes.length));
+  const width = values.length / texts.length;
+  return texts.map((_, index) => values.subarray(index * width, (index + 1) * width));
+}
+
+/** Rows that a page sent as numbers in base64. */
+export function decodeRows(base64, count) {
+  const bytes = Buffer.from(base64, "base64");
+  const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+  const width = values.length / count;
+  return Array.from({ length: count }, (_, index) => values.subarray(index * width, (index + 1) * width));
+}
+
+export const difference = (a, b) => a.reduce((most, value, index) => Math.max(most, Math.abs(value - b[index])), 0);
+export const dot = (a, b) => a.reduce((sum, value, index) => sum + value * b[index], 0);
+
+/** The largest error of Milvus' printed values (tests/golden/minilm.json); `encode` takes texts and gives rows. */
+export async function milvusError(encode) {
+  const entries = json("tests/golden/minilm.json").filter((entry) => entry.source.startsWith("milvus-io"));
+  const rows = await encode(entries.map((entry) => entry.text));
+  const errors = entries.map(({ kind, expected }, index) => {
+    const row = Array.from(rows[index]);
+    return difference(expected, kind === "dense_prefix" ? row : row.slice(-expected.length));
+  });
+  return { count: entries.flatMap((entry) => entry.expected).length, error: Math.max(...errors) };
+}
+
+/** STS-B's sentences, each once. */
+export function stsSentences() {
+  const lines = readFileSync(path("build/stsb-en-test.tsv"), "utf8").trimEnd().split("\n").slice(1);
+  return [...new Set(lines.flatMap((line) => line.split("\t").slice(1)))];
+}

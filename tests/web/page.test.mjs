@@ -1,0 +1,475 @@
+// The package's own files in real Chromium: the same vectors as natively, and what happens when things go wrong.
+import assert from "node:assert/strict";
+import { createReadStream, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { MODEL, decodeRows, difference, launch, milvusError, nativeVectors, path, serve, stsSentences } from "./harness.mjs";
+
+const WEIGHTS = "model.safetensors";
+const weightsSize = statSync(path(`${MODEL}/${WEIGHTS}`)).size;
+
+let browser, server;
+/** Answers requests below /models/<name>/ instead of the folder, by name. */
+const faults = {};
+const requests = [];
+
+before(async () => {
+  browser = await launch();
+  server = await serve(path("build/site"), 0, async (request, response) => {
+    const { pathname } = new URL(request.url, "http://localhost");
+    if (pathname === "/blank.html") return response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><link rel="icon" href="data:,">');
+    const [, folder, name, ...file] = pathname.split("/");
+    if (folder !== "models") return false;
+    requests.push(`${request.method} ${name}/${file.join("/")}`);
+    return faults[name] ? faults[name](request, response, file.join("/")) : false;
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+/** A page with the package imported as `wick`, and helpers; fails the test on anything unexpected on the console. */
+async function open(t, { context } = {}) {
+  context ??= await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const messages = [];
+  page.on("console", (message) => messages.push(message.text()));
+  page.on("pageerror", (error) => messages.push(String(error)));
+  await page.goto(`${server.url}blank.html`);
+  await page.evaluate(async () => {
+    globalThis.wick = await import("/wick-embed/index.js");
+    globalThis.load = (name, options) => wick.Embedder.load(`/models/${name}/`, options);
+    globalThis.failure = (promise) =>
+      promise.then(
+        () => "no error",
+        (error) => ({ code: error.code, name: error.name, at: error.at, message: error.message, isWickError: error instanceof wick.WickError }),
+      );
+    // Rows as base64, because numbers through the driver are slow.
+    globalThis.pack = (rows) => {
+      const bytes = new Uint8Array(rows.length * rows[0].byteLength);
+      rows.forEach((row, index) => bytes.set(new Uint8Array(row.buffer, row.byteOffset, row.byteLength), index * row.byteLength));
+      let text = "";
+      for (let at = 0; at < bytes.length; at += 4096) text += String.fromCharCode(...bytes.subarray(at, at + 4096));
+      return btoa(text);
+    };
+  });
+  return { page, context, messages };
+}
+
+/** Serves the real model with one file changed. */
+const changed = (wanted, change) => (request, response, file) => {
+  if (file !== wanted) return redirectToReal(response, file);
+  change(response, request);
+  return true;
+};
+
+function redirectToReal(response, file) {
+  const found = path(join(MODEL, file));
+  const size = statSync(found, { throwIfNoEntry: false })?.size;
+  if (size === undefined) return false;
+  response.writeHead(200, { "content-length": size });
+  createReadStream(found).pipe(response);
+  return true;
+}
+
+describe("vectors", () => {
+  test("Milvus' printed values, in a worker and on the page", async (t) => {
+    const { page, messages } = await open(t);
+    for (const worker of [true, false]) {
+      const { error, count } = await milvusError(async (texts) =>
+        decodeRows(
+          await page.evaluate(
+            async ([texts, worker]) => {
+              const embedder = await load("all-MiniLM-L6-v2", { worker });
+              const { dense } = await embedder.encode(texts);
+              embedder.dispose();
+              return pack(dense);
+            },
+            [texts, worker],
+          ),
+          texts.length,
+        ),
+      );
+      t.diagnostic(`worker ${worker}: largest error of ${count} printed values ${error.toExponential(2)}`);
+      assert.ok(count >= 40 && error <= 2e-6, `${error}`);
+    }
+    assert.deepEqual(messages, []);
+  });
+
+  test("all STS-B sentences equal the native program's", async (t) => {
+    const { page } = await open(t);
+    const texts = stsSentences();
+    const native = nativeVectors(t, texts);
+    const result = await page.evaluate(async (texts) => {
+      const embedder = await load("all-MiniLM-L6-v2");
+      const progress = [];
+      const start = performance.now();
+      const { dense, usage } = await embedder.encode(texts, { onProgress: ({ done, total }) => progress.push([done, total]) });
+      const seconds = (performance.now() - start) / 1000;
+      embedder.dispose();
+      return { packed: pack(dense), usage, progress, seconds };
+    }, texts);
+    const page_ = decodeRows(result.packed, texts.length);
+    const worst = Math.max(...page_.map((row, index) => difference(row, native[index])));
+    t.diagnostic(`${texts.length} texts, ${result.usage.tokens} tokens, ${(result.usage.tokens / result.seconds).toFixed(0)} tokens/s`);
+    t.diagnostic(`largest difference to native ${worst.toExponential(2)}`);
+    assert.ok(worst <= 2e-6, `${worst}`);
+    assert.deepEqual(result.progress.at(-1), [texts.length, texts.length]);
+    assert.ok(result.progress.length > 2 && result.progress.every(([done], i, all) => i === 0 || done > all[i - 1][0]));
+  });
+
+  test("a text alone, with longer ones and in another order is bit-equal", async (t) => {
+    const { page } = await open(t);
+    const long = "words and more words ".repeat(60);
+    const texts = ["", "Wick", "The weather is lovely today.", long, "He drove to the stadium.", "x ".repeat(600)];
+    const equal = await page.evaluate(async (texts) => {
+      const embedder = await load("all-MiniLM-L6-v2");
+      const { dense: together, usage } = await embedder.encode(texts);
+      const { dense: backwards } = await embedder.encode(texts.toReversed());
+      const same = (a, b) => a.length === b.length && a.every((value, index) => Object.is(value, b[index]));
+      const alone = [];
+      for (const text of texts) alone.push((await embedder.encode([text])).dense[0]);
+      embedder.dispose();
+      return {
+        usage,
+        batch: alone.map((row, index) => same(row, together[index])),
+        order: alone.map((row, index) => same(row, backwards[texts.length - 1 - index])),
+      };
+    }, texts);
+    assert.deepEqual(equal.batch, texts.map(() => true));
+    assert.deepEqual(equal.order, texts.map(() => true));
+    assert.deepEqual(equal.usage.truncated, [5]);
+  });
+});
+
+describe("loading", () => {
+  test("from a map of addresses, blobs and bytes, from a hub, with progress over all files", async (t) => {
+    const { page } = await open(t);
+    faults["org"] = (request, response, file) => {
+      const [, , revision, ...rest] = file.split("/");
+      assert.equal(revision, "v1");
+      return redirectToReal(response, rest.join("/"));
+    };
+    const results = await page.evaluate(async () => {
+      const base = "/models/all-MiniLM-L6-v2/";
+      const get = async (file) => await fetch(base + file);
+      const small = {
+        "config.json": await (await get("config.json")).blob(),
+        "tokenizer.json": new Uint8Array(await (await get("tokenizer.json")).arrayBuffer()),
+        "modules.json": await (await get("modules.json")).arrayBuffer(),
+        "1_Pooling/config.json": new URL(`${base}1_Pooling/config.json`, location.href),
+      };
+      const weights = {
+        address: `${base}model.safetensors`,
+        blob: await (await get("model.safetensors")).blob(),
+      };
+      const values = {};
+      for (const [kind, file] of Object.entries(weights)) {
+        const progress = [];
+        const embedder = await wick.Embedder.load({ ...small, "model.safetensors": file }, { onProgress: (p) => progress.push(p) });
+        values[kind] = [(await embedder.encode(["Wick"])).dense[0][0], embedder.dimensions, embedder.maxTokens, progress.at(-1)];
+        embedder.dispose();
+      }
+      const embedder = await wick.Embedder.load("org/model@v1", { host: "/models/", cache: false });
+      const hub = (await embedder.encode(["Wick"])).dense[0][0];
+      embedder.dispose();
+      return { ...values, hub };
+    });
+    const [value, dimensions, maxTokens, last] = results.address;
+    // Without sentence_bert_config.json the limit is the position embedding's.
+    assert.deepEqual([dimensions, maxTokens], [384, 512]);
+    assert.equal(last.loaded, last.total);
+    assert.ok(last.total > weightsSize);
+    assert.equal(results.blob[0], value);
+    assert.equal(results.hub, value);
+  });
+
+  test("what was fetched is kept, asked after, and dropped when it changed or is broken", async (t) => {
+    const { page } = await open(t);
+    let version = "1";
+    let broken = false;
+    faults["kept"] = (request, response, file) => {
+      const found = statSync(path(join(MODEL, file)), { throwIfNoEntry: false });
+      if (!found?.isFile()) return false;
+      const bytes = file === WEIGHTS && broken ? Buffer.alloc(1000, "<html>") : readFileSync(path(join(MODEL, file)));
+      response.writeHead(200, { "content-length": bytes.length, etag: `"${version}"` });
+      response.end(request.method === "HEAD" ? undefined : bytes);
+      return true;
+    };
+    const load = () =>
+      page.evaluate(async () => {
+        const embedder = await load("kept");
+        const value = (await embedder.encode(["Wick"])).dense[0][0];
+        embedder.dispose();
+        return value;
+      });
+    const counted = async (action) => {
+      requests.length = 0;
+      const result = await action();
+      return [result, requests.filter((line) => line === `GET kept/${WEIGHTS}`).length];
+    };
+    const [first, fetched] = await counted(load);
+    assert.equal(fetched, 1);
+    const [second, again] = await counted(load);
+    assert.deepEqual([second, again], [first, 0], "kept");
+    version = "2";
+    assert.deepEqual(await counted(load), [first, 1], "changed on the server");
+    // Without a network what is kept counts.
+    const good = faults["kept"];
+    faults["kept"] = (request, response) => (response.destroy(), true);
+    assert.equal(await load(), first, "no network");
+    faults["kept"] = good;
+    // A broken file is not kept.
+    version = "3";
+    broken = true;
+    assert.equal((await page.evaluate(() => failure(globalThis.load("kept")))).code, "invalid_weights");
+    broken = false;
+    assert.deepEqual(await counted(load), [first, 1], "after a broken file");
+  });
+
+  test("memory stays near the size of the weights", async (t) => {
+    const { page } = await open(t);
+    const bytes = await page.evaluate(async () => {
+      let memory;
+      const { instantiateStreaming } = WebAssembly;
+      WebAssembly.instantiateStreaming = async (...all) => {
+        const result = await instantiateStreaming.apply(WebAssembly, all);
+        memory = result.instance.exports.memory;
+        return result;
+      };
+      const embedder = await load("all-MiniLM-L6-v2", { worker: false });
+      const loaded = memory.buffer.byteLength;
+      for (let round = 0; round < 3; round++) await embedder.encode(Array(200).fill("some words to encode, again and again"));
+      return { loaded, encoded: memory.buffer.byteLength };
+    });
+    // A WebAssembly memory never shrinks, so its size is its peak.
+    t.diagnostic(`after load ${(bytes.loaded / weightsSize).toFixed(3)} x weights, after encoding ${(bytes.encoded / weightsSize).toFixed(3)} x`);
+    assert.ok(bytes.loaded <= 1.3 * weightsSize, `${bytes.loaded}`);
+    assert.ok(bytes.encoded <= 1.6 * weightsSize, `${bytes.encoded}`);
+  });
+});
+
+describe("failures have a code, and the next call works", () => {
+  test("of texts", async (t) => {
+    const { page, messages } = await open(t);
+    for (const worker of [true, false]) {
+      const results = await page.evaluate(async (worker) => {
+        const embedder = await load("all-MiniLM-L6-v2", { worker });
+        const failures = {};
+        const bad = { number: ["a", 3], null: [null], surrogate: ["fine", "\ud83d"], string: "not a list", nothing: undefined, function: [() => 1], nested: [["a"]] };
+        for (const [name, texts] of Object.entries(bad)) failures[name] = await failure(embedder.encode(texts));
+        const empty = await embedder.encode([]);
+        const odd = await embedder.encode(["", "x".repeat(1 << 20), "word ".repeat(200_000)]);
+        const next = await embedder.encode(["next"]);
+        embedder.dispose();
+        return { failures, empty: empty.dense.length, odd: odd.usage, finite: odd.dense.every((row) => row.every(Number.isFinite)), next: next.dense.length };
+      }, worker);
+      for (const [name, error] of Object.entries(results.failures)) {
+        assert.equal(error.code, "invalid_text", `${name}: ${JSON.stringify(error)}`);
+        assert.ok(error.isWickError);
+      }
+      assert.equal(results.failures.number.at, "text 1");
+      assert.equal(results.failures.surrogate.at, "text 1");
+      assert.deepEqual([results.empty, results.next, results.finite], [0, 1, true]);
+      // One word of a million letters is one unknown token.
+      assert.deepEqual(results.odd, { tokens: 2 + 3 + 256, truncated: [2] });
+    }
+    assert.deepEqual(messages, []);
+  });
+
+  test("of files and servers", async (t) => {
+    const { page } = await open(t);
+    const status = (code) => (request, response) => (response.writeHead(code).end("no"), true);
+    faults["nothing"] = status(404);
+    faults["forbidden"] = status(401);
+    faults["broken"] = status(500);
+    faults["index"] = (request, response) => (response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><p>app"), true);
+    faults["no-config"] = changed("config.json", (response) => response.writeHead(404).end());
+    faults["half-config"] = changed("config.json", (response) => response.writeHead(200).end('{"model_type": "bert",'));
+    faults["unknown"] = changed("config.json", (response) => response.writeHead(200).end('{"model_type": "llama"}'));
+    faults["reset"] = (request, response) => (response.destroy(), true);
+    faults["cut"] = changed(WEIGHTS, (response) => {
+      response.writeHead(200, { "content-length": weightsSize });
+      createReadStream(path(join(MODEL, WEIGHTS)), { end: 20_000_000 })
+        .on("end", () => response.destroy())
+        .pipe(response, { end: false });
+    });
+    faults["short"] = changed(WEIGHTS, (response) => {
+      response.writeHead(200);
+      createReadStream(path(join(MODEL, WEIGHTS)), { end: 20_000_000 }).pipe(response);
+    });
+    faults["long"] = changed(WEIGHTS, (response) => {
+      response.writeHead(200);
+      createReadStream(path(join(MODEL, WEIGHTS)))
+        .on("end", () => response.end("more"))
+        .pipe(response, { end: false });
+    });
+    faults["html-weights"] = changed(WEIGHTS, (response) => response.writeHead(200).end("<!doctype html><p>not here"));
+    faults["nan"] = changed(WEIGHTS, (response) => {
+      const bytes = readFileSync(path(join(MODEL, WEIGHTS)));
+      bytes.writeFloatLE(NaN, (bytes.length >> 3) * 4); // the last tensor is one that is not read
+      response.writeHead(200).end(bytes);
+    });
+    const expected = {
+      nothing: "missing_file",
+      forbidden: "http",
+      broken: "http",
+      index: "invalid_json",
+      "no-config": "missing_file",
+      "half-config": "invalid_json",
+      unknown: "unsupported_model",
+      reset: "network",
+      cut: "network",
+      short: "invalid_weights",
+      long: "invalid_weights",
+      "html-weights": "invalid_weights",
+      nan: "not_finite",
+    };
+    for (const [name, code] of Object.entries(expected)) {
+      const error = await page.evaluate((name) => failure(load(name)), name);
+      assert.equal(error.code, code, `${name}: ${JSON.stringify(error)}`);
+      assert.ok(error.isWickError && error.at && error.message, name);
+    }
+    const works = await page.evaluate(async () => {
+      const embedder = await load("all-MiniLM-L6-v2");
+      embedder.dispose();
+      return embedder.dimensions;
+    });
+    assert.equal(works, 384);
+  });
+
+  test("of options", async (t) => {
+    const { page } = await open(t);
+    const codes = await page.evaluate(async () => {
+      const options = [{ device: "abacus" }, { dtype: "f1" }, { maxTokens: 0 }, { maxTokens: 513 }, { maxTokens: 1.5 }, { dimensions: 385 }, { normalize: "yes" }];
+      const codes = [];
+      for (const option of options) codes.push((await failure(load("all-MiniLM-L6-v2", option))).code);
+      codes.push((await failure(wick.Embedder.load("not a name"))).code, (await failure(wick.Embedder.load(null))).code);
+      codes.push((await failure(wick.Embedder.load({ "config.json": 3 }))).code);
+      codes.push((await failure(wick.Embedder.load({}))).code);
+      return codes;
+    });
+    assert.deepEqual(codes, [...Array(10).fill("invalid_option"), "missing_file"]);
+  });
+
+  test("of the engine's own files", async (t) => {
+    const { page } = await open(t);
+    const codes = await page.evaluate(async () => {
+      const wasm = async (wasm, options) => (await failure(load("all-MiniLM-L6-v2", { wasm, ...options }))).code;
+      return [await wasm(new Uint8Array([0, 97, 115, 109, 9, 9, 9, 9])), await wasm("/nowhere.wasm"), await wasm("/blank.html", { worker: false })];
+    });
+    assert.deepEqual(codes, ["executor", "network", "executor"]);
+    await page.route("**/worker.js", (route) => route.fulfill({ status: 404, body: "" }));
+    assert.equal((await page.evaluate(() => failure(load("all-MiniLM-L6-v2")))).code, "crashed");
+    await page.unroute("**/worker.js");
+    assert.equal(await page.evaluate(async () => (await load("all-MiniLM-L6-v2")).dimensions), 384);
+  });
+
+  test("of aborted downloads and calls", async (t) => {
+    const { page } = await open(t);
+    let closed;
+    const ended = new Promise((resolve) => (closed = resolve));
+    faults["slow"] = changed(WEIGHTS, (response) => {
+      response.writeHead(200, { "content-length": weightsSize });
+      response.write(Buffer.alloc(8));
+      response.on("close", closed);
+    });
+    for (const worker of [true, false]) {
+      const results = await page.evaluate(async (worker) => {
+        const before = AbortSignal.abort();
+        const early = await failure(load("all-MiniLM-L6-v2", { signal: before, worker }));
+        const during = await failure(load("slow", { signal: AbortSignal.timeout(400), worker }));
+        const embedder = await load("all-MiniLM-L6-v2", { worker });
+        const many = Array(400).fill("one two three four five six seven eight nine ten eleven twelve");
+        const abort = new AbortController();
+        const start = performance.now();
+        const first = failure(embedder.encode(many, { signal: abort.signal, onProgress: () => abort.abort() }));
+        const queued = failure(embedder.encode(many, { signal: abort.signal }));
+        const behind = embedder.encode(["the one behind"]);
+        const encode = await first;
+        const stopped = performance.now() - start;
+        const next = (await behind).dense.length;
+        const full = performance.now();
+        await embedder.encode(many);
+        const whole = performance.now() - full;
+        embedder.dispose();
+        return { errors: [early, during, encode, await queued], next, stopped, whole };
+      }, worker);
+      for (const error of results.errors) assert.deepEqual([error.code, error.name], ["aborted", "AbortError"]);
+      assert.equal(results.next, 1);
+      assert.ok(results.stopped < results.whole / 2, `stopped after ${results.stopped} ms of ${results.whole}`);
+    }
+    await ended; // the server saw the download end
+  });
+
+  test("of disposed embedders", async (t) => {
+    const { page } = await open(t);
+    for (const worker of [true, false]) {
+      const results = await page.evaluate(async (worker) => {
+        const embedder = await load("all-MiniLM-L6-v2", { worker });
+        const other = await load("all-MiniLM-L6-v2", { worker });
+        const under = failure(embedder.encode(Array(100).fill("under way")));
+        embedder.dispose();
+        embedder.dispose();
+        const after = await failure(embedder.encode(["a"]));
+        const tokens = await failure(embedder.tokenize(["a"]));
+        const codes = [(await under).code, after.code, tokens.code];
+        const living = (await other.encode(["b"])).dense.length;
+        other.dispose();
+        return { codes, living };
+      }, worker);
+      assert.deepEqual(results, { codes: ["disposed", "disposed", "disposed"], living: 1 });
+    }
+  });
+
+  test("of a trap: the call is rejected, those behind it too, and a new worker works", async (t) => {
+    const { page } = await open(t);
+    const codes = await page.evaluate(async () => {
+      let memory;
+      const { instantiateStreaming } = WebAssembly;
+      WebAssembly.instantiateStreaming = async (...all) => {
+        const result = await instantiateStreaming.apply(WebAssembly, all);
+        memory = result.instance.exports.memory;
+        return result;
+      };
+      const embedder = await load("all-MiniLM-L6-v2", { worker: false });
+      // Half the heap overwritten: the next call cannot but trap.
+      new Uint8Array(memory.buffer).fill(0xff, 1 << 20);
+      const first = failure(embedder.encode(["a"]));
+      const behind = failure(embedder.encode(["b"]));
+      const fresh = await load("all-MiniLM-L6-v2");
+      const works = (await fresh.encode(["c"])).dense.length;
+      fresh.dispose();
+      return [(await first).code, (await behind).code, works];
+    });
+    assert.deepEqual(codes, ["crashed", "crashed", 1]);
+  });
+});
+
+test("importing does nothing", async (t) => {
+  const context = await browser.newContext();
+  const { page } = await open(t, { context });
+  const seen = [];
+  page.on("request", (request) => seen.push(request.url()));
+  page.on("worker", () => seen.push("worker"));
+  await page.reload();
+  seen.length = 0;
+  await page.evaluate(() => import("/wick-embed/index.js"));
+  await page.waitForTimeout(200);
+  const scripts = seen.filter((url) => !/wick-embed\/(index|embedder|client|errors|host\.web)\.js$/.test(url));
+  assert.deepEqual(scripts, []);
+  // Not even the names it works with are read.
+  const touched = await page.evaluate(async () => {
+    const touched = [];
+    for (const name of ["Worker", "caches", "fetch"]) {
+      const value = globalThis[name];
+      Object.defineProperty(globalThis, name, { configurable: true, get: () => (touched.push(name), value) });
+    }
+    await import("/wick-embed/index.js?again");
+    return touched;
+  });
+  assert.deepEqual(touched, []);
+});
