@@ -104,11 +104,13 @@ wasm() {
   cargo build --locked --profile wasm --target wasm32-unknown-unknown --lib
   cargo run --locked -q --release -p bindgen -- target/wasm32-unknown-unknown/wasm/wick_embed.wasm build/glue
   mkdir -p pkg/dist
-  if [[ ! -f build/glue/optimized.wasm || build/glue/$WASM -nt build/glue/optimized.wasm ]]; then
+  # Optimizing takes a minute, so it is done only for a module that is new.
+  if ! sha256sum --check --status build/glue/optimized.sha256 2>/dev/null; then
     say "optimizing it"
-    node pkg/node_modules/binaryen/bin/wasm-opt -O3 --strip-debug --strip-producers --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int \
-      --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
+    node pkg/node_modules/binaryen/bin/wasm-opt -O3 --strip-debug --strip-producers --enable-simd --enable-bulk-memory \
+      --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
       build/glue/$WASM -o build/glue/optimized.wasm
+    sha256sum build/glue/$WASM build/glue/optimized.wasm >build/glue/optimized.sha256
   fi
   cp build/glue/optimized.wasm pkg/dist/$WASM
   cp build/glue/wick_embed.js build/glue/wick_embed.d.ts pkg/src/

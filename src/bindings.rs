@@ -23,11 +23,7 @@ struct Failure<'a> {
 
 impl From<Error> for JsValue {
     fn from(error: Error) -> Self {
-        let failure = Failure {
-            code: error.code().as_str(),
-            at: error.at(),
-            message: error.to_string(),
-        };
+        let failure = Failure { code: error.code().as_str(), at: error.at(), message: error.to_string() };
         serde_wasm_bindgen::to_value(&failure).unwrap_or_else(|_| JsValue::from_str(failure.code))
     }
 }

@@ -6,7 +6,6 @@ use crate::{
     encoder::Encoder,
     error::{Code, Error, Result},
     head::DenseHead,
-
     model::{Architecture, Config, pipeline},
     ops::{Ops, candle::Candle},
     platform::{Body, Files, Pacer},
@@ -131,11 +130,7 @@ impl Embedder {
             opened.push(body?);
         }
         let total = opened.iter().flatten().map(Body::length).sum::<Option<u64>>();
-        let mut meter = Meter {
-            watch,
-            loaded: 0,
-            total,
-        };
+        let mut meter = Meter { watch, loaded: 0, total };
         let mut opened = opened.into_iter();
         let mut small = Vec::new();
         for (name, body) in names.iter().zip(opened.by_ref()).take(names.len() - 1) {
@@ -145,9 +140,8 @@ impl Embedder {
             });
         }
         let weights = opened.next().flatten();
-        let [config, modules, transformer, tokenizer, tokenizer_config, prompts] = small
-            .try_into()
-            .unwrap_or_else(|_| unreachable!("six files come before the weights"));
+        let [config, modules, transformer, tokenizer, tokenizer_config, prompts] =
+            small.try_into().unwrap_or_else(|_| unreachable!("six files come before the weights"));
 
         let architecture = Architecture::from_config(&Config::from_bytes(&required(CONFIG, config)?)?)?;
         let mut weights = required(WEIGHTS, weights)?;
@@ -161,7 +155,8 @@ impl Embedder {
             }
             None => None,
         };
-        let pooling = pipeline::PoolingConfig::from_bytes(pooling_file.as_deref().unwrap_or_default(), pooling.as_deref())?;
+        let pooling =
+            pipeline::PoolingConfig::from_bytes(pooling_file.as_deref().unwrap_or_default(), pooling.as_deref())?;
         let transformer = pipeline::TransformerConfig::from_bytes(transformer.as_deref())?;
         let tokenizer_config = pipeline::TokenizerConfig::from_bytes(tokenizer_config.as_deref())?;
         let prompts = pipeline::prompts(prompts.as_deref())?;
@@ -246,19 +241,13 @@ impl Embedder {
             watch.encoded(done, texts.len());
             pacer.breathe().await;
         }
-        Ok(Output {
-            dense: Vectors { width, values },
-            usage,
-        })
+        Ok(Output { dense: Vectors { width, values }, usage })
     }
 
     /// The tokens of a text as the model would see it: prompt, special tokens and truncation included.
     pub fn tokenize(&self, text: &str, role: Role) -> Result<Vec<Token>> {
         let ids = self.tokenized(text, role)?.ids;
-        let token = |id| Token {
-            id,
-            text: self.tokenizer.token(id).unwrap_or_default(),
-        };
+        let token = |id| Token { id, text: self.tokenizer.token(id).unwrap_or_default() };
         Ok(ids.into_iter().map(token).collect())
     }
 

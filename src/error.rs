@@ -116,12 +116,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `code` at a place, e.g. `Error::new(Code::MissingFile, "config.json", "not found")`.
     pub fn new(code: Code, at: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            at: at.into(),
-            message: message.into(),
-            cause: None,
-        }
+        Self { code, at: at.into(), message: message.into(), cause: None }
     }
 
     /// Adds what lay underneath.

@@ -78,11 +78,7 @@ mod tests {
 
     #[test]
     fn dimensions_are_cut_to_what_there_is() {
-        let head = |dimensions| DenseHead {
-            pooling: vec![Pooling::Cls, Pooling::Mean],
-            dimensions,
-            normalize: true,
-        };
+        let head = |dimensions| DenseHead { pooling: vec![Pooling::Cls, Pooling::Mean], dimensions, normalize: true };
         assert_eq!(head(None).width(4), 8);
         assert_eq!(head(Some(3)).width(4), 3);
         assert_eq!(head(Some(9)).width(4), 8);

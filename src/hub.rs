@@ -43,10 +43,7 @@ impl Location {
     /// A folder by its absolute address.
     pub fn base(url: &str) -> Self {
         let slash = if url.ends_with('/') { "" } else { "/" };
-        Self {
-            base: format!("{url}{slash}"),
-            pinned: false,
-        }
+        Self { base: format!("{url}{slash}"), pinned: false }
     }
 
     /// The address of a file, e.g. of `1_Pooling/config.json`.
@@ -71,11 +68,7 @@ pub fn check_relative(file: &str, path: &str) -> Result<()> {
     if path.split('/').all(is_name) {
         return Ok(());
     }
-    Err(Error::new(
-        Code::InvalidConfig,
-        file,
-        format!("{path:?} is no path inside the model's folder"),
-    ))
+    Err(Error::new(Code::InvalidConfig, file, format!("{path:?} is no path inside the model's folder")))
 }
 
 #[cfg(test)]
@@ -84,7 +77,8 @@ mod tests {
 
     #[test]
     fn names_become_addresses() {
-        let url = |name, revision, host| Location::hub(name, revision, host).map(|location| location.url("config.json"));
+        let url =
+            |name, revision, host| Location::hub(name, revision, host).map(|location| location.url("config.json"));
         let hub = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve";
         let name = "sentence-transformers/all-MiniLM-L6-v2";
         assert_eq!(url(name, None, None).expect("valid"), format!("{hub}/main/config.json"));

@@ -64,33 +64,62 @@ fn every_broken_model_gets_its_code() {
         (Code::UnsupportedModel, "config.json", with_config("position_embedding_type", "relative_key".into())),
         (Code::WrongShape, "embeddings.word_embeddings.weight", with_config("vocab_size", 100.into())),
         (Code::InvalidTokenizer, "tokenizer.json", with("tokenizer.json", |_| html())),
-        (Code::InvalidTokenizer, "tokenizer.json", with("tokenizer.json", |bytes| {
-            let mut tokenizer: serde_json::Value = serde_json::from_slice(&bytes).expect("tokenizer");
-            tokenizer["model"]["vocab"]["beyond"] = 99.into();
-            tokenizer.to_string().into_bytes()
-        })),
-        (Code::InvalidConfig, "modules.json", with("modules.json", |_| {
-            br#"[{"path": "../../etc", "type": "sentence_transformers.models.Pooling"}]"#.to_vec()
-        })),
-        (Code::MissingFile, "1_Pooling/config.json", with("modules.json", |_| {
-            br#"[{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]"#.to_vec()
-        })),
+        (
+            Code::InvalidTokenizer,
+            "tokenizer.json",
+            with("tokenizer.json", |bytes| {
+                let mut tokenizer: serde_json::Value = serde_json::from_slice(&bytes).expect("tokenizer");
+                tokenizer["model"]["vocab"]["beyond"] = 99.into();
+                tokenizer.to_string().into_bytes()
+            }),
+        ),
+        (
+            Code::InvalidConfig,
+            "modules.json",
+            with("modules.json", |_| {
+                br#"[{"path": "../../etc", "type": "sentence_transformers.models.Pooling"}]"#.to_vec()
+            }),
+        ),
+        (
+            Code::MissingFile,
+            "1_Pooling/config.json",
+            with("modules.json", |_| {
+                br#"[{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]"#.to_vec()
+            }),
+        ),
         (Code::InvalidWeights, "model.safetensors", with("model.safetensors", |_| html())),
-        (Code::InvalidWeights, "model.safetensors", with("model.safetensors", |bytes| bytes[..bytes.len() - 1].to_vec())),
+        (
+            Code::InvalidWeights,
+            "model.safetensors",
+            with("model.safetensors", |bytes| bytes[..bytes.len() - 1].to_vec()),
+        ),
         (Code::InvalidWeights, "model.safetensors", with("model.safetensors", |bytes| [bytes, vec![0]].concat())),
         (Code::InvalidWeights, "model.safetensors", with("model.safetensors", |_| Vec::new())),
-        (Code::InvalidWeights, "model.safetensors", with_header(|header| {
-            // The second tensor now lies over the first.
-            header["embeddings.LayerNorm.weight"]["data_offsets"] = header["embeddings.LayerNorm.bias"]["data_offsets"].clone();
-        })),
-        (Code::MissingTensor, "encoder.layer.1.output.dense.weight", with_header(|header| {
-            let tensors = header.as_object_mut().expect("an object");
-            let tensor = tensors.remove("encoder.layer.1.output.dense.weight").expect("a tensor");
-            tensors.insert("renamed".to_owned(), tensor);
-        })),
-        (Code::WrongShape, "encoder.layer.0.intermediate.dense.weight", with_header(|header| {
-            header["encoder.layer.0.intermediate.dense.weight"]["shape"] = serde_json::json!([32, 40]);
-        })),
+        (
+            Code::InvalidWeights,
+            "model.safetensors",
+            with_header(|header| {
+                // The second tensor now lies over the first.
+                header["embeddings.LayerNorm.weight"]["data_offsets"] =
+                    header["embeddings.LayerNorm.bias"]["data_offsets"].clone();
+            }),
+        ),
+        (
+            Code::MissingTensor,
+            "encoder.layer.1.output.dense.weight",
+            with_header(|header| {
+                let tensors = header.as_object_mut().expect("an object");
+                let tensor = tensors.remove("encoder.layer.1.output.dense.weight").expect("a tensor");
+                tensors.insert("renamed".to_owned(), tensor);
+            }),
+        ),
+        (
+            Code::WrongShape,
+            "encoder.layer.0.intermediate.dense.weight",
+            with_header(|header| {
+                header["encoder.layer.0.intermediate.dense.weight"]["shape"] = serde_json::json!([32, 40]);
+            }),
+        ),
         (Code::NotFinite, "", with("model.safetensors", nan)),
     ];
     for (code, at, files) in cases {
@@ -104,11 +133,7 @@ fn every_broken_model_gets_its_code() {
 
 #[test]
 fn options_that_the_model_cannot_honour_are_refused() {
-    let options = |max_tokens, dimensions| LoadOptions {
-        max_tokens,
-        dimensions,
-        normalize: None,
-    };
+    let options = |max_tokens, dimensions| LoadOptions { max_tokens, dimensions, normalize: None };
     for bad in [
         options(Some(65), None),
         options(Some(2), None),
@@ -125,7 +150,18 @@ fn options_that_the_model_cannot_honour_are_refused() {
 #[test]
 fn odd_texts_have_vectors() {
     let embedder = load(&tiny()).expect("valid");
-    let texts = ["", " ", "\0", "\u{feff}", "\u{200b}\u{200d}", "👩‍👩‍👧‍👦", "e\u{301}\u{301}\u{301}", "\u{10ffff}", "ﷺ", "[CLS] [SEP] [PAD]"];
+    let texts = [
+        "",
+        " ",
+        "\0",
+        "\u{feff}",
+        "\u{200b}\u{200d}",
+        "👩‍👩‍👧‍👦",
+        "e\u{301}\u{301}\u{301}",
+        "\u{10ffff}",
+        "ﷺ",
+        "[CLS] [SEP] [PAD]",
+    ];
     let output = encode(&embedder, &texts);
     for (text, row) in texts.iter().zip(output.dense.rows()) {
         assert!(row.iter().all(|value| value.is_finite()), "{text:?}");

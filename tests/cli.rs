@@ -60,7 +60,8 @@ fn jsonl_in_npy_out() {
         serde_json::json!({"body": TEXTS[2]}).to_string(),
     ];
     fs::write(folder.join("texts.jsonl"), lines.join("\n")).expect("written");
-    let arguments = ["encode", "--model", &model(), "--input", "texts.jsonl", "--field", "body", "--output", "vectors.npy"];
+    let arguments =
+        ["encode", "--model", &model(), "--input", "texts.jsonl", "--field", "body", "--output", "vectors.npy"];
     let output = wick(&arguments, "");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let bytes = fs::read(folder.join("vectors.npy")).expect("written");
@@ -68,7 +69,8 @@ fn jsonl_in_npy_out() {
     let header = String::from_utf8_lossy(&bytes[10..128]);
     assert!(header.contains("'descr': '<f4'") && header.contains("(3,384"), "{header}");
     let values = &bytes[bytes.len() - 3 * 384 * 4..];
-    let values: Vec<f32> = values.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().expect("four"))).collect();
+    let values: Vec<f32> =
+        values.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().expect("four"))).collect();
     assert_is_library_output(&values.chunks_exact(384).map(<[f32]>::to_vec).collect::<Vec<_>>());
 }
 

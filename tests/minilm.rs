@@ -32,14 +32,8 @@ fn with_tanh_gelu(options: &LoadOptions) -> Embedder {
 #[test]
 fn published_values() {
     let embedder = minilm();
-    let longer = minilm_with(&LoadOptions {
-        max_tokens: Some(384),
-        ..LoadOptions::default()
-    });
-    let raw = LoadOptions {
-        normalize: Some(false),
-        ..LoadOptions::default()
-    };
+    let longer = minilm_with(&LoadOptions { max_tokens: Some(384), ..LoadOptions::default() });
+    let raw = LoadOptions { normalize: Some(false), ..LoadOptions::default() };
     let tei = with_tanh_gelu(&raw);
     let raw = minilm_with(&raw);
     let entries = json("tests/golden/minilm.json");
@@ -154,9 +148,8 @@ fn stsb_spearman() {
     let texts: Vec<&str> = rows.iter().flat_map(|row| [row[1], row[2]]).collect();
     let output = encode(&minilm(), &texts);
     let scores: Vec<f64> = rows.iter().map(|row| row[0].parse().expect("a score")).collect();
-    let cosines: Vec<f64> = (0..rows.len())
-        .map(|index| cosine(output.dense.row(2 * index), output.dense.row(2 * index + 1)))
-        .collect();
+    let cosines: Vec<f64> =
+        (0..rows.len()).map(|index| cosine(output.dense.row(2 * index), output.dense.row(2 * index + 1))).collect();
     let score = 100.0 * spearman(&scores, &cosines);
     println!("STS-B test Spearman x 100: {score:.4}");
     assert!((score - 82.0325).abs() < 0.01, "{score}");
@@ -195,11 +188,7 @@ fn lengths_and_options() {
     assert_eq!((huge.usage.tokens, huge.usage.truncated.as_slice()), (512, [0, 1].as_slice()));
     assert_eq!(huge.dense.row(0), huge.dense.row(1));
 
-    let short = minilm_with(&LoadOptions {
-        max_tokens: Some(8),
-        dimensions: Some(64),
-        normalize: None,
-    });
+    let short = minilm_with(&LoadOptions { max_tokens: Some(8), dimensions: Some(64), normalize: None });
     let texts = ["one two three four five six seven", "one two three four five six"];
     let output = encode(&short, &texts);
     assert_eq!((output.dense.width, output.usage.tokens, output.usage.truncated.as_slice()), (64, 16, [0].as_slice()));

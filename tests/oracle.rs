@@ -32,12 +32,8 @@ fn encoder(ops: &Candle) -> Encoder<Candle> {
 /// Hidden states of each text.
 fn ours() -> Vec<Vec<f32>> {
     let ops = Candle::cpu();
-    let encoded = TEXTS.map(|ids| Encoded {
-        ids: ids.to_vec(),
-        type_ids: vec![0; ids.len()],
-        unpooled: 0,
-        truncated: false,
-    });
+    let encoded =
+        TEXTS.map(|ids| Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], unpooled: 0, truncated: false });
     let batch = Batch::pack(&encoded);
     let hidden = encoder(&ops).forward(&ops, &batch).expect("forward");
     let values = block_on(ops.read(&hidden)).expect("read");

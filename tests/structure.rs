@@ -90,7 +90,8 @@ fn uses(text: &str) -> BTreeSet<String> {
         };
         for name in names {
             let name = name.trim_start();
-            let end = name.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(name.len());
+            let end =
+                name.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(name.len());
             if end > 0 {
                 used.insert(name[..end].to_owned());
             }
@@ -167,13 +168,12 @@ fn error_codes_are_the_same_in_rust_typescript_and_the_documentation() {
     let typescript = text("pkg/src/errors.ts");
     let (_, list) = typescript.split_once("codes = [").expect("the list");
     let (list, _) = list.split_once(']').expect("its end");
-    let typescript: Vec<&str> = list.split(',').map(|word| word.trim().trim_matches('"')).filter(|word| !word.is_empty()).collect();
+    let typescript: Vec<&str> =
+        list.split(',').map(|word| word.trim().trim_matches('"')).filter(|word| !word.is_empty()).collect();
     assert_eq!(typescript, rust);
     let documentation = text("docs/errors.md");
-    let documented: Vec<&str> = documentation
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .collect();
+    let documented: Vec<&str> =
+        documentation.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     assert_eq!(documented, rust);
 }
 

@@ -100,11 +100,8 @@ impl Encode {
         }
         let texts = self.texts()?;
         let bars = Bars::new();
-        let options = LoadOptions {
-            max_tokens: self.max_tokens,
-            dimensions: self.dimensions,
-            normalize: self.normalize,
-        };
+        let options =
+            LoadOptions { max_tokens: self.max_tokens, dimensions: self.dimensions, normalize: self.normalize };
         let embedder = block_on(Embedder::load(&Directory::new(&self.model), &options, &bars))?;
         let output = block_on(embedder.encode(&texts, self.role, &bars))?;
         bars.bar.finish_and_clear();
@@ -114,7 +111,9 @@ impl Encode {
         }
         match (format, &self.output) {
             (OutputFormat::Npy, Some(path)) => write_npy(path, &output),
-            (_, Some(path)) => write_jsonl(File::create(path).map_err(file_error(path))?, &output).map_err(file_error(path)),
+            (_, Some(path)) => {
+                write_jsonl(File::create(path).map_err(file_error(path))?, &output).map_err(file_error(path))
+            }
             (_, None) => write_jsonl(io::stdout().lock(), &output).map_err(file_error(Path::new("standard output"))),
         }
     }
@@ -179,9 +178,7 @@ fn write_jsonl(target: impl Write, output: &Output) -> io::Result<()> {
 fn write_npy(path: &Path, output: &Output) -> Result<()> {
     let shape = (output.dense.values.len() / output.dense.width, output.dense.width);
     let array = candle_core::Tensor::from_slice(&output.dense.values, shape, &candle_core::Device::Cpu)?;
-    array
-        .write_npy(path)
-        .map_err(|error| Error::new(Code::MissingFile, path.display().to_string(), error.to_string()))
+    array.write_npy(path).map_err(|error| Error::new(Code::MissingFile, path.display().to_string(), error.to_string()))
 }
 
 /// A progress bar on a terminal, nothing elsewhere.

@@ -36,7 +36,7 @@ impl Bert {
             activation: config.activation("hidden_act")?,
             epsilon: config.positive("layer_norm_eps")?,
         };
-        if bert.width % bert.heads != 0 {
+        if !bert.width.is_multiple_of(bert.heads) {
             return Err(Error::new(
                 Code::InvalidConfig,
                 "config.json",
@@ -76,12 +76,7 @@ impl Bert {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Encoder {
-            embeddings,
-            layers,
-            width,
-            heads: self.heads,
-        })
+        Ok(Encoder { embeddings, layers, width, heads: self.heads })
     }
 }
 

@@ -35,9 +35,7 @@ pub struct Config {
 impl Config {
     /// Parses the file.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Ok(Self {
-            values: parse(FILE, bytes)?,
-        })
+        Ok(Self { values: parse(FILE, bytes)? })
     }
 
     /// The value of a key, unless absent or null.
@@ -46,11 +44,8 @@ impl Config {
     }
 
     fn required<'a, T>(&'a self, key: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<T> {
-        let value = self
-            .get(key)
-            .ok_or_else(|| Error::new(Code::InvalidConfig, FILE, format!("{key} is missing")))?;
-        read(value)
-            .ok_or_else(|| Error::new(Code::InvalidConfig, FILE, format!("{key} is {value}, not {kind}")))
+        let value = self.get(key).ok_or_else(|| Error::new(Code::InvalidConfig, FILE, format!("{key} is missing")))?;
+        read(value).ok_or_else(|| Error::new(Code::InvalidConfig, FILE, format!("{key} is {value}, not {kind}")))
     }
 
     /// A required string.

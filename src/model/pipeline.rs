@@ -35,10 +35,7 @@ impl Modules {
     /// Parses the file; without one, sentence-transformers takes the mean and does not normalise.
     pub fn from_bytes(bytes: Option<&[u8]>) -> Result<Self> {
         const FILE: &str = "modules.json";
-        let mut modules = Modules {
-            pooling: None,
-            normalize: false,
-        };
+        let mut modules = Modules { pooling: None, normalize: false };
         let Some(bytes) = bytes else {
             return Ok(modules);
         };
@@ -87,10 +84,7 @@ impl PoolingConfig {
     /// Parses the file found at `file`; without one: the mean.
     pub fn from_bytes(file: &str, bytes: Option<&[u8]>) -> Result<Self> {
         let Some(bytes) = bytes else {
-            return Ok(Self {
-                modes: vec![Pooling::Mean],
-                include_prompt: true,
-            });
+            return Ok(Self { modes: vec![Pooling::Mean], include_prompt: true });
         };
         let config: Map<String, Value> = parse(file, bytes)?;
         let modes = match config.get("pooling_mode") {
@@ -104,19 +98,12 @@ impl PoolingConfig {
         if modes.is_empty() {
             return Err(Error::new(Code::InvalidConfig, file, "no pooling mode is on"));
         }
-        Ok(Self {
-            modes,
-            include_prompt: config.get("include_prompt").and_then(Value::as_bool).unwrap_or(true),
-        })
+        Ok(Self { modes, include_prompt: config.get("include_prompt").and_then(Value::as_bool).unwrap_or(true) })
     }
 
     fn named(file: &str, names: &[Value]) -> Result<Vec<Pooling>> {
         if let Some(unknown) = names.iter().find(|name| !MODES.iter().any(|(_, known, _)| *name == known)) {
-            return Err(Error::new(
-                Code::UnsupportedModel,
-                file,
-                format!("pooling mode {unknown} is not supported"),
-            ));
+            return Err(Error::new(Code::UnsupportedModel, file, format!("pooling mode {unknown} is not supported")));
         }
         let chosen = MODES.iter().filter(|(_, known, _)| names.iter().any(|name| name == known));
         Ok(chosen.map(|(mode, ..)| *mode).collect())
@@ -166,19 +153,12 @@ pub fn max_tokens(transformer: &TransformerConfig, tokenizer: &TokenizerConfig, 
 
 /// `config_sentence_transformers.json`, for its prompts.
 pub fn prompts(bytes: Option<&[u8]>) -> Result<Prompts> {
-    bytes.map_or_else(
-        || Ok(Prompts::default()),
-        |bytes| parse("config_sentence_transformers.json", bytes),
-    )
+    bytes.map_or_else(|| Ok(Prompts::default()), |bytes| parse("config_sentence_transformers.json", bytes))
 }
 
 /// The dense head of a pipeline.
 pub fn dense_head(modules: &Modules, pooling: &PoolingConfig) -> DenseHead {
-    DenseHead {
-        pooling: pooling.modes.clone(),
-        dimensions: None,
-        normalize: modules.normalize,
-    }
+    DenseHead { pooling: pooling.modes.clone(), dimensions: None, normalize: modules.normalize }
 }
 
 #[cfg(test)]
@@ -206,7 +186,9 @@ mod tests {
     #[test]
     fn pooling_modes_are_read_in_both_forms_and_kept_in_order() {
         let modes = |json: &str| PoolingConfig::from_bytes("1_Pooling/config.json", Some(json.as_bytes()));
-        let old = modes(r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true, "pooling_mode_max_tokens": false}"#);
+        let old = modes(
+            r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true, "pooling_mode_max_tokens": false}"#,
+        );
         assert_eq!(old.expect("old form").modes, [Pooling::Cls, Pooling::Mean]);
         let new = modes(r#"{"pooling_mode": ["lasttoken", "max"], "include_prompt": false}"#).expect("new form");
         assert_eq!(new.modes, [Pooling::Max, Pooling::LastToken]);
@@ -219,10 +201,7 @@ mod tests {
 
     #[test]
     fn the_length_limit_is_the_configured_one_within_the_positions() {
-        let transformer = |max_seq_length| TransformerConfig {
-            max_seq_length,
-            do_lower_case: false,
-        };
+        let transformer = |max_seq_length| TransformerConfig { max_seq_length, do_lower_case: false };
         let tokenizer = |model_max_length| TokenizerConfig { model_max_length };
         assert_eq!(max_tokens(&transformer(Some(256)), &tokenizer(Some(128.0)), 512), 256);
         assert_eq!(max_tokens(&transformer(Some(1024)), &tokenizer(None), 512), 512);

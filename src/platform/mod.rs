@@ -43,10 +43,7 @@ impl<S: std::hash::BuildHasher> Files for HashMap<String, std::sync::Arc<[u8]>, 
     type Body = Bytes;
 
     async fn open(&self, file: &str) -> Result<Option<Bytes>> {
-        Ok(self.get(file).map(|bytes| Bytes {
-            bytes: bytes.clone(),
-            read: 0,
-        }))
+        Ok(self.get(file).map(|bytes| Bytes { bytes: bytes.clone(), read: 0 }))
     }
 }
 

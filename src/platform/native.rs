@@ -31,7 +31,8 @@ impl Files for Directory {
 
     async fn open(&self, file: &str) -> Result<Option<FileBody>> {
         let path = self.path.join(file);
-        let failed = |error: std::io::Error| Error::new(Code::MissingFile, path.display().to_string(), error.to_string());
+        let failed =
+            |error: std::io::Error| Error::new(Code::MissingFile, path.display().to_string(), error.to_string());
         match File::open(&path) {
             Ok(file) => Ok(Some(FileBody {
                 length: file.metadata().map_err(failed)?.len(),

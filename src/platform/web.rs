@@ -9,8 +9,8 @@ use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, ReadableStreamDefaultReader, RequestInit,
-    Response,
+    AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, ReadableStreamDefaultReader,
+    RequestInit, Response,
 };
 
 use super::{Body, CHUNK, Files};
@@ -49,14 +49,7 @@ impl WebFiles {
             true => open_cache().await,
             false => None,
         };
-        Self {
-            source,
-            fetch,
-            signal,
-            cache,
-            touched: RefCell::default(),
-            stores: RefCell::default(),
-        }
+        Self { source, fetch, signal, cache, touched: RefCell::default(), stores: RefCell::default() }
     }
 
     /// Waits until what was fetched is kept. A cache that is full is no failure: the model is in memory.
@@ -80,14 +73,10 @@ impl WebFiles {
         let init = RequestInit::new();
         init.set_method(method);
         init.set_signal(self.signal.as_ref());
-        let promise = self
-            .fetch
-            .call2(&JsValue::UNDEFINED, &url.into(), &init)
-            .map_err(|error| self.failed(url, &error))?;
+        let promise =
+            self.fetch.call2(&JsValue::UNDEFINED, &url.into(), &init).map_err(|error| self.failed(url, &error))?;
         let response = JsFuture::from(Promise::resolve(&promise)).await;
-        response
-            .and_then(JsCast::dyn_into)
-            .map_err(|error| self.failed(url, &error))
+        response.and_then(JsCast::dyn_into).map_err(|error| self.failed(url, &error))
     }
 
     fn failed(&self, at: &str, error: &JsValue) -> Error {
@@ -155,10 +144,8 @@ impl WebFiles {
     }
 
     fn stream(&self, at: &str, stream: &web_sys::ReadableStream, length: Option<u64>) -> Result<WebBody> {
-        let reader = stream
-            .get_reader()
-            .dyn_into::<ReadableStreamDefaultReader>()
-            .map_err(|error| self.failed(at, &error))?;
+        let reader =
+            stream.get_reader().dyn_into::<ReadableStreamDefaultReader>().map_err(|error| self.failed(at, &error))?;
         Ok(WebBody {
             at: at.to_owned(),
             length,
@@ -311,9 +298,7 @@ impl Pacer {
     const HOLD: f64 = 12.0;
 
     pub(crate) fn new() -> Self {
-        Self {
-            since: js_sys::Date::now(),
-        }
+        Self { since: js_sys::Date::now() }
     }
 
     pub(crate) async fn breathe(&mut self) {

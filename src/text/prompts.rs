@@ -25,11 +25,7 @@ impl std::str::FromStr for Role {
             "plain" => Ok(Role::Plain),
             "query" => Ok(Role::Query),
             "document" => Ok(Role::Document),
-            _ => Err(Error::new(
-                Code::InvalidOption,
-                "role",
-                format!("{name:?} is none of plain, query, document"),
-            )),
+            _ => Err(Error::new(Code::InvalidOption, "role", format!("{name:?} is none of plain, query, document"))),
         }
     }
 }
@@ -70,11 +66,13 @@ mod tests {
     #[test]
     fn roles_fall_back_as_in_sentence_transformers() {
         let parse = |json| serde_json::from_str::<Prompts>(json).expect("prompts");
-        let prompts = parse(r#"{"prompts": {"query": "q: ", "passage": "p: ", "x": "x "}, "default_prompt_name": "x"}"#);
+        let prompts =
+            parse(r#"{"prompts": {"query": "q: ", "passage": "p: ", "x": "x "}, "default_prompt_name": "x"}"#);
         assert_eq!(prompts.prefix(Role::Query), "q: ");
         assert_eq!(prompts.prefix(Role::Document), "p: ");
         assert_eq!(prompts.prefix(Role::Plain), "x ");
-        let prompts = parse(r#"{"prompts": {"query": "", "document": null}, "default_prompt_name": null, "__version__": {}}"#);
+        let prompts =
+            parse(r#"{"prompts": {"query": "", "document": null}, "default_prompt_name": null, "__version__": {}}"#);
         assert_eq!(prompts.prefix(Role::Query), "");
         assert_eq!(prompts.prefix(Role::Document), "");
         assert_eq!(parse("{}").prefix(Role::Query), "");

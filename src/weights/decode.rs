@@ -46,12 +46,7 @@ impl Decoder {
         values.try_reserve_exact(count).map_err(|error| {
             Error::new(Code::OutOfMemory, name, format!("no memory for {count} values")).caused_by(error)
         })?;
-        Ok(Self {
-            name: name.to_owned(),
-            format,
-            values,
-            carry: Vec::with_capacity(format.bytes()),
-        })
+        Ok(Self { name: name.to_owned(), format, values, carry: Vec::with_capacity(format.bytes()) })
     }
 
     /// Takes the next bytes.
@@ -108,7 +103,8 @@ mod tests {
                 }
                 let got = decoder.finish();
                 // 65504 is the largest f16; bf16 rounds it to 65536.
-                let exact = got.iter().zip(want).all(|(got, want)| *got == want || (format == Format::Bf16 && *got == 65536.0));
+                let exact =
+                    got.iter().zip(want).all(|(got, want)| *got == want || (format == Format::Bf16 && *got == 65536.0));
                 assert!(exact && got.len() == want.len(), "{format:?} in chunks of {size}: {got:?}");
             }
         }

@@ -77,14 +77,7 @@ pub struct Loader<'a, O: Ops, B: Blueprint> {
 impl<'a, O: Ops, B: Blueprint> Loader<'a, O, B> {
     /// A loader for the tensors of `file`.
     pub fn new(file: &'a str, ops: &'a O, blueprint: &'a B) -> Self {
-        Self {
-            file,
-            ops,
-            blueprint,
-            tensors: HashMap::new(),
-            slots: Vec::new(),
-            targets: HashMap::new(),
-        }
+        Self { file, ops, blueprint, tensors: HashMap::new(), slots: Vec::new(), targets: HashMap::new() }
     }
 
     /// Builds the model, once every tensor has arrived.
@@ -92,23 +85,15 @@ impl<'a, O: Ops, B: Blueprint> Loader<'a, O, B> {
     where
         O: Sized,
     {
-        self.blueprint.build(&mut Take {
-            file: self.file,
-            tensors: &self.tensors,
-            slots: self.slots.into_iter(),
-        })
+        self.blueprint.build(&mut Take { file: self.file, tensors: &self.tensors, slots: self.slots.into_iter() })
     }
 }
 
 impl<O: Ops, B: Blueprint> Sink for Loader<'_, O, B> {
     fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
         self.tensors = tensors.iter().map(|info| (info.name.clone(), info.shape.clone())).collect();
-        let mut declare = Declare {
-            file: self.file,
-            tensors: &self.tensors,
-            slots: Vec::new(),
-            targets: HashMap::new(),
-        };
+        let mut declare =
+            Declare { file: self.file, tensors: &self.tensors, slots: Vec::new(), targets: HashMap::new() };
         self.blueprint.build(&mut declare)?;
         (self.slots, self.targets) = (declare.slots, declare.targets);
         Ok(())
@@ -173,11 +158,7 @@ impl<O: Ops> Declare<'_, O> {
     fn slot(&mut self, kind: Kind, names: &[String], shape: &[usize]) -> Result<()> {
         for (part, name) in names.iter().enumerate() {
             let Some(found) = self.tensors.get(name) else {
-                return Err(Error::new(
-                    Code::MissingTensor,
-                    name,
-                    format!("{} has no such tensor", self.file),
-                ));
+                return Err(Error::new(Code::MissingTensor, name, format!("{} has no such tensor", self.file)));
             };
             if found != shape {
                 return Err(Error::new(
@@ -188,12 +169,7 @@ impl<O: Ops> Declare<'_, O> {
             }
             self.targets.entry(name.clone()).or_default().push((self.slots.len(), part));
         }
-        self.slots.push(Slot {
-            kind,
-            shape: shape.to_vec(),
-            parts: vec![None; names.len()],
-            packed: None,
-        });
+        self.slots.push(Slot { kind, shape: shape.to_vec(), parts: vec![None; names.len()], packed: None });
         Ok(())
     }
 }

@@ -23,12 +23,7 @@ enum State {
     /// Collecting the eight bytes of the header's length, then the header.
     Header { bytes: Vec<u8>, length: Option<usize> },
     /// Inside the data; `next` is the tensor under way, `left` how many of its bytes are missing.
-    Data {
-        entries: Vec<Entry>,
-        next: usize,
-        left: usize,
-        decoder: Option<Decoder>,
-    },
+    Data { entries: Vec<Entry>, next: usize, left: usize, decoder: Option<Decoder> },
 }
 
 /// A parser to push bytes into, in chunks of any size.
@@ -40,13 +35,7 @@ pub struct Reader {
 impl Reader {
     /// A reader for a file whose name appears in errors.
     pub fn new(file: &str) -> Self {
-        Self {
-            file: file.to_owned(),
-            state: State::Header {
-                bytes: Vec::new(),
-                length: None,
-            },
-        }
+        Self { file: file.to_owned(), state: State::Header { bytes: Vec::new(), length: None } }
     }
 
     fn broken(&self, rule: &str, message: impl std::fmt::Display) -> Error {
@@ -67,10 +56,7 @@ impl Reader {
                 if !(2..=MAX_HEADER).contains(&length) {
                     return Err(self.broken("header_length", format!("{length} is not between 2 and {MAX_HEADER}")));
                 }
-                self.state = State::Header {
-                    bytes: Vec::new(),
-                    length: Some(length as usize),
-                };
+                self.state = State::Header { bytes: Vec::new(), length: Some(length as usize) };
                 continue;
             };
             let taken = take(&mut chunk, length - bytes.len());
@@ -82,18 +68,11 @@ impl Reader {
             let entries = self.entries(&header)?;
             let infos: Vec<TensorInfo> = entries.iter().map(|entry| entry.info.clone()).collect();
             sink.begin(&infos)?;
-            self.state = State::Data {
-                entries,
-                next: 0,
-                left: 0,
-                decoder: None,
-            };
+            self.state = State::Data { entries, next: 0, left: 0, decoder: None };
             self.start_tensor(sink)?;
         }
         while !chunk.is_empty() {
-            let State::Data { left, decoder, .. } = &mut self.state else {
-                unreachable!("the header is complete")
-            };
+            let State::Data { left, decoder, .. } = &mut self.state else { unreachable!("the header is complete") };
             if *left == 0 {
                 return Err(self.broken("trailing_bytes", "the file goes on after its last tensor"));
             }
@@ -121,8 +100,7 @@ impl Reader {
     }
 
     fn entries(&self, header: &[u8]) -> Result<Vec<Entry>> {
-        let metadata: Metadata =
-            serde_json::from_slice(header).map_err(|error| self.broken("header", error))?;
+        let metadata: Metadata = serde_json::from_slice(header).map_err(|error| self.broken("header", error))?;
         metadata
             .offset_keys()
             .into_iter()
@@ -134,10 +112,7 @@ impl Reader {
                 Ok(Entry {
                     dtype: info.dtype,
                     bytes: end - start,
-                    info: TensorInfo {
-                        name,
-                        shape: info.shape.clone(),
-                    },
+                    info: TensorInfo { name, shape: info.shape.clone() },
                 })
             })
             .collect()
@@ -145,9 +120,7 @@ impl Reader {
 
     /// Makes the decoder for tensor `next`; tensors without bytes end at once.
     fn start_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
-        let State::Data { entries, next, .. } = &self.state else {
-            unreachable!("tensors follow the header")
-        };
+        let State::Data { entries, next, .. } = &self.state else { unreachable!("tensors follow the header") };
         let Some(entry) = entries.get(*next) else {
             return Ok(());
         };
@@ -174,10 +147,7 @@ impl Reader {
     }
 
     fn end_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
-        if let State::Data {
-            entries, next, decoder, ..
-        } = &mut self.state
-        {
+        if let State::Data { entries, next, decoder, .. } = &mut self.state {
             if let Some(decoder) = decoder.take() {
                 sink.tensor(&entries[*next].info.name, decoder.finish())?;
             }
@@ -294,10 +264,7 @@ mod tests {
                 ),
             ),
             ("header", header(r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#)),
-            (
-                "header",
-                header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#),
-            ),
+            ("header", header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#)),
             ("header", header(r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#)),
             ("dtype", header(r#"{"a":{"dtype":"I32","shape":[8],"data_offsets":[0,32]}}"#)),
         ];

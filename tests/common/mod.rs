@@ -14,7 +14,8 @@ pub fn path(relative: &str) -> PathBuf {
 }
 
 pub fn read(relative: &str) -> Vec<u8> {
-    std::fs::read(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}; `./build.sh setup` brings the data"))
+    std::fs::read(path(relative))
+        .unwrap_or_else(|error| panic!("{relative}: {error}; `./build.sh setup` brings the data"))
 }
 
 pub fn json(relative: &str) -> serde_json::Value {

@@ -6,7 +6,8 @@
 use std::{env, error::Error};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let [_, input, output] = env::args().collect::<Vec<_>>().try_into().map_err(|_| "usage: bindgen IN.wasm OUT_DIR")?;
+    let [_, input, output] =
+        env::args().collect::<Vec<_>>().try_into().map_err(|_| "usage: bindgen IN.wasm OUT_DIR")?;
     let mut bindgen = wasm_bindgen_cli_support::Bindgen::new();
     bindgen
         .input_path(input)

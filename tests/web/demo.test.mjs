@@ -1,0 +1,119 @@
+// The demo page, driven as a person would, in real Chromium.
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { launch, nativeVectors, dot, path, serve } from "./harness.mjs";
+
+const screenshots = path("build/screenshots");
+let browser, server;
+
+before(async () => {
+  browser = await launch();
+  server = await serve(path("build/site"));
+  mkdirSync(screenshots, { recursive: true });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+/** The page when it shows results. */
+async function open(t, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const problems = [];
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && problems.push(message.text()));
+  page.on("pageerror", (error) => problems.push(String(error)));
+  await page.goto(server.url);
+  await state(page, "ready");
+  return { page, problems };
+}
+
+const state = (page, wanted) => page.waitForFunction((wanted) => document.documentElement.dataset.state === wanted, wanted, { timeout: 60_000 });
+
+/** The matrix as shown: scores by row and column. */
+const matrix = (page) =>
+  page.$$eval("#matrix td", (cells) => {
+    const scores = [];
+    for (const { dataset } of cells) (scores[dataset.row] ??= [])[dataset.col] = Number(dataset.score);
+    return scores;
+  });
+
+async function type(page, lines) {
+  await page.fill("#texts", lines.join("\n"));
+  await page.waitForFunction((count) => document.querySelectorAll("#matrix td").length === count ** 2, lines.length);
+  await state(page, "ready");
+}
+
+test("typed texts give their similarities, tokens and vector", async (t) => {
+  const { page, problems } = await open(t);
+  const texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.", "Wick embeds."];
+  await type(page, texts);
+  const native = nativeVectors(t, texts);
+  const scores = await matrix(page);
+  for (const [row, values] of scores.entries()) {
+    for (const [column, score] of values.entries()) {
+      assert.ok(Math.abs(score - dot(native[row], native[column])) < 2e-6, `${row}, ${column}: ${score}`);
+    }
+  }
+  const chips = await page.$$eval("#tokens .token", (tokens) => tokens.map(({ dataset }) => Number(dataset.id)));
+  assert.equal(chips.at(0), 101);
+  assert.equal(chips.at(-1), 102);
+  assert.match(await page.textContent("#device"), /WebAssembly/);
+  await page.screenshot({ path: `${screenshots}/light.png`, fullPage: true });
+  assert.deepEqual(problems, []);
+});
+
+test("a query ranks the texts", async (t) => {
+  const { page } = await open(t);
+  const texts = ["Bread is baked in an oven.", "The striker scored twice.", "Rain is expected tonight."];
+  await type(page, texts);
+  await page.fill("#query", "Will it be wet this evening?");
+  await page.waitForSelector("#results li[data-score]");
+  await state(page, "ready");
+  const results = await page.$$eval("#results li", (items) => items.map(({ dataset }) => [Number(dataset.index), Number(dataset.score)]));
+  assert.equal(results.length, texts.length);
+  assert.equal(results[0][0], 2);
+  assert.ok(results.every(([, score], index) => index === 0 || score <= results[index - 1][1]));
+});
+
+test("it can be used by keyboard", async (t) => {
+  const { page } = await open(t);
+  const reached = new Set();
+  for (let step = 0; step < 40; step++) {
+    await page.keyboard.press("Tab");
+    reached.add(await page.evaluate(() => document.activeElement?.closest("[id]")?.id));
+  }
+  for (const id of ["texts", "query", "matrix", "tokens"]) assert.ok(reached.has(id), `Tab never reached #${id}: ${[...reached]}`);
+});
+
+test("on a phone and in the dark nothing is wider than the screen", async (t) => {
+  const { page } = await open(t, { viewport: { width: 360, height: 740 }, colorScheme: "dark", hasTouch: true, isMobile: true });
+  const [inner, content] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
+  assert.ok(content <= inner, `${content} > ${inner}`);
+  const background = await page.evaluate(() => {
+    // Any colour notation, as drawn.
+    const context = document.createElement("canvas").getContext("2d");
+    context.fillStyle = getComputedStyle(document.body).backgroundColor;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  });
+  assert.ok(Math.max(...background.slice(0, 3)) < 80, `${background} is not dark`);
+  await page.screenshot({ path: `${screenshots}/phone-dark.png`, fullPage: true });
+});
+
+test("a model that is not there is said so, and the page recovers", async (t) => {
+  const { page } = await open(t);
+  await page.evaluate(() => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+  });
+  await page.fill("#model-source", "./models/none/");
+  await page.press("#model-source", "Enter");
+  await state(page, "error");
+  assert.match(await page.textContent("#error"), /missing_file/);
+  await page.fill("#model-source", "./models/all-MiniLM-L6-v2/");
+  await page.press("#model-source", "Enter");
+  await state(page, "ready");
+});
