@@ -152,11 +152,32 @@ check() {
 
 test_() {
   setup
+  say "formatting and lints"
+  check
   say "native tests"
   cargo test --locked --release --features cli
   pkg; www
   say "page, package and Node"
   node --test --test-concurrency=1 'tests/web/*.test.mjs'
+}
+
+# Wick beside transformers.js in one run; see tests/bench/README.md.
+bench() {
+  setup; pkg
+  local work=build/bench
+  if [[ ! -f $work/.complete ]]; then
+    say "setting the comparison up (PyTorch, transformers.js)"
+    python3 -m venv --help >/dev/null 2>&1 || apt_install python3 python3-venv
+    python3 -m venv $work/venv
+    $work/venv/bin/pip install -q torch onnx onnxruntime==1.30.0 onnxslim 'transformers>=4.56,<4.58'
+    $work/venv/bin/pip install -q --no-deps optimum==2.1.0 optimum-onnx==0.1.0
+    $work/venv/bin/python tests/bench/prepare_model.py --src $MODEL --out $work/models/all-MiniLM-L6-v2
+    npm install --prefix $work/npm --ignore-scripts --no-audit --no-fund --loglevel=error \
+      @huggingface/transformers@4.3.1 playwright-core@1.65.1
+    touch $work/.complete
+  fi
+  PEER_NODE_MODULES=$work/npm/node_modules PEER_MODELS=$work/models PEER_OUT=$work \
+    node tests/bench/bench.mjs --mount wick=pkg/dist "$@"
 }
 
 # Bytes of what a page downloads, beside the model.

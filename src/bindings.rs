@@ -179,6 +179,12 @@ impl Engine {
         Ok(result)
     }
 
+    /// Where the model computes, in the words of `LoadOptions.device`.
+    #[wasm_bindgen(getter)]
+    pub fn device(&self) -> String {
+        "wasm".to_owned()
+    }
+
     #[wasm_bindgen(getter)]
     pub fn dimensions(&self) -> usize {
         self.embedder.dimensions()

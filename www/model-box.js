@@ -4,8 +4,8 @@ import { byId, count, duration, make, plural } from "./dom.js";
 import { explain } from "./explain.js";
 
 const DEFAULT = { source: "./models/all-MiniLM-L6-v2/", name: "all-MiniLM-L6-v2", origin: "from this site" };
-/** All that this version has; the API does not tell. */
-const DEVICE = "WebAssembly, 1 worker";
+/** In words what `embedder.device` says. The page loads every model in a worker. */
+const DEVICES = { wasm: "WebAssembly, 1 worker" };
 
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
@@ -62,11 +62,11 @@ export function modelBox({ onLoad, onCancel }) {
       bytes.textContent = total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : `${megabytes(loaded)} MB`;
     },
 
-    loaded({ dimensions, maxTokens }, ms) {
+    loaded({ device, dimensions, maxTokens }, ms) {
       isLoading = false;
       bar.value = 1;
       offer("");
-      show({ device: DEVICE, "load-time": duration(ms), dimensions, "max-tokens": maxTokens });
+      show({ device: DEVICES[device] ?? device, "load-time": duration(ms), dimensions, "max-tokens": maxTokens });
       show({ bytes: `${megabytes(size)} MB` });
     },
 

@@ -1,7 +1,7 @@
 import { Client, type Connect } from "./client.js";
 import { WickError } from "./errors.js";
 import type { EngineOptions, Loaded, LoadCall, ResolvedSource, WasmSource } from "./protocol.js";
-import type { EncodeOptions, FileSource, LoadOptions, Output, Role, Source, Tokens } from "./types.js";
+import type { Device, EncodeOptions, FileSource, LoadOptions, Output, Role, Source, Tokens } from "./types.js";
 
 /** What differs between a browser and Node. */
 export interface Host {
@@ -28,6 +28,8 @@ export interface Host {
  */
 export abstract class EmbedderBase {
   readonly #client: Client;
+  /** Where the model computes. */
+  readonly device: Device;
   /** Components of a vector. */
   readonly dimensions: number;
   /** Most tokens of a text, special tokens included; what is longer is cut. */
@@ -35,6 +37,7 @@ export abstract class EmbedderBase {
 
   protected constructor(client: Client, loaded: Loaded) {
     this.#client = client;
+    this.device = loaded.device;
     this.dimensions = loaded.dimensions;
     this.maxTokens = loaded.maxTokens;
   }

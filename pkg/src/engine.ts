@@ -2,6 +2,7 @@
 
 import { isFailure, type Failure } from "./errors.js";
 import type { Answers, Call, LoadCall, Reply, Request, WasmSource } from "./protocol.js";
+import type { Device } from "./types.js";
 import init, { Engine, lastPanic } from "./wick_embed.js";
 
 /** What differs between a browser and Node. */
@@ -81,7 +82,7 @@ export class EngineHost {
         this.#runtime.fetch(url, call.headers ? { ...init, headers: call.headers } : init);
       const engine = await Engine.load(call.source, call.options, call.cache, fetch, throttled(progress), signal);
       this.#engine = engine;
-      return [{ dimensions: engine.dimensions, maxTokens: engine.maxTokens }, []];
+      return [{ device: engine.device as Device, dimensions: engine.dimensions, maxTokens: engine.maxTokens }, []];
     }
     const engine = this.#engine;
     if (!engine) throw { code: "disposed", at: call.kind, message: "the embedder was disposed" } satisfies Failure;

@@ -1,7 +1,7 @@
 /** What passes between an {@link Embedder} and its engine, in a worker or not. Every message is plain data. */
 
 import type { Failure } from "./errors.js";
-import type { Role } from "./types.js";
+import type { Device, Role } from "./types.js";
 
 /** A source whose addresses are absolute. */
 export type ResolvedSource =
@@ -42,6 +42,7 @@ export interface TokenizeCall {
 export type Call = LoadCall | EncodeCall | TokenizeCall;
 
 export interface Loaded {
+  device: Device;
   dimensions: number;
   maxTokens: number;
 }

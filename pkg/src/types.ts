@@ -20,9 +20,12 @@ export interface LoadProgress {
   file: string;
 }
 
+/** Where a model computes. */
+export type Device = "wasm";
+
 export interface LoadOptions {
   /** Where the model computes. `"auto"` is `"wasm"` in this version. */
-  device?: "auto" | "wasm";
+  device?: "auto" | Device;
   /** How weights are held. `"auto"` is `"f32"` in this version. */
   dtype?: "auto" | "f32";
   /** A branch, tag or commit of a hub model; `"main"` by default. Pin a commit to skip asking the server for changes. */
