@@ -15,7 +15,7 @@ const search = ranking({ onEdit: edited });
 const heatMap = matrix();
 const details = inspector({ onChoose: texts.choose });
 
-/** The embedder and its vectors; undefined until a model is loaded. */
+/** The embedder and the vectors it gave; undefined until a model is loaded. */
 let model;
 let loading = new AbortController();
 let showing = new AbortController();
@@ -40,7 +40,11 @@ async function load(source) {
     const onProgress = (progress) => signal.aborted || box.progress(progress);
     const embedder = await Embedder.load(source, { signal, onProgress });
     if (signal !== loading.signal) return embedder.dispose();
-    model = { embedder, vectors: new Vectors(embedder) };
+    model = {
+      embedder,
+      documents: new Vectors((texts, options) => embedder.encodeDocuments(texts, options)),
+      queries: new Vectors((texts, options) => embedder.encodeQueries(texts, options)),
+    };
     box.loaded(embedder, performance.now() - start);
     show();
   } catch (error) {
@@ -66,15 +70,17 @@ async function show() {
   const sought = search.read();
   if (!model) return draw(lines, chosen, sought);
 
-  const { embedder, vectors } = model;
-  const wanted = sought ? [...lines, sought] : lines;
+  const { embedder, documents, queries } = model;
+  const query = sought ? [sought] : [];
   setState("working");
-  if (vectors.missing(wanted).length > 0) box.working();
+  if (documents.missing(lines).length + queries.missing(query).length > 0) box.working();
   try {
     const onProgress = (progress) => signal.aborted || box.encoding(progress);
-    const run = await vectors.fill(wanted, { signal, onProgress });
-    const [tokens] = chosen in lines ? await embedder.tokenize([lines[chosen]]) : [];
+    const ofLines = await documents.fill(lines, { signal, onProgress });
+    const ofQuery = await queries.fill(query, { signal });
+    const [tokens] = chosen in lines ? await embedder.tokenize([lines[chosen]], "document") : [];
     if (signal.aborted) return;
+    const run = ofLines ?? ofQuery;
     if (run) box.encoded(run);
     draw(lines, chosen, sought, tokens);
     box.ready(lines.length);
@@ -85,12 +91,11 @@ async function show() {
 }
 
 function draw(lines, chosen, sought, tokens) {
-  const vectorOf = (text) => model?.vectors.get(text);
-  const known = lines.map(vectorOf);
-  const cut = lines.flatMap((text, index) => (model?.vectors.isCut(text) ? [index] : []));
+  const known = lines.map((text) => model?.documents.get(text));
+  const cut = lines.flatMap((text, index) => (model?.documents.isCut(text) ? [index] : []));
   texts.note(cut, model?.embedder.maxTokens);
   heatMap.render(lines, known);
-  search.render(lines, known, vectorOf(sought));
+  search.render(lines, known, model?.queries.get(sought));
   details.render(lines, chosen, tokens, known[chosen]);
 }
 

@@ -1,12 +1,13 @@
 /** The vectors of the texts on the page, so that only what is new goes through the model. */
 
 export class Vectors {
-  #embedder;
+  #encode;
   /** From a text to its vector and whether the text was cut. */
   #known = new Map();
 
-  constructor(embedder) {
-    this.#embedder = embedder;
+  /** `encode` is one of an embedder's: for documents or for queries, before which models may put different prompts. */
+  constructor(encode) {
+    this.#encode = encode;
   }
 
   /** Those of `texts` that are not known, each once. */
@@ -20,7 +21,7 @@ export class Vectors {
     let run;
     if (missing.length > 0) {
       const start = performance.now();
-      const { dense, usage } = await this.#embedder.encode(missing, options);
+      const { dense, usage } = await this.#encode(missing, options);
       run = { texts: missing.length, tokens: usage.tokens, ms: performance.now() - start };
       // A copy: the vectors of one call share a buffer, which one that stays would keep whole.
       missing.forEach((text, index) =>
