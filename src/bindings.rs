@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap};
 use js_sys::{Array, Float32Array, Function, JsString, Object, Reflect, Uint32Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
-use web_sys::AbortSignal;
+use web_sys::{AbortController, AbortSignal};
 
 use crate::{
     Code, Embedder, Error, LoadOptions, Result, Role, Watch,
@@ -50,7 +50,7 @@ fn source(value: &JsValue) -> Result<Source> {
         SourceKind::Hub { name, revision, host } => {
             Source::Location(Location::hub(&name, revision.as_deref(), host.as_deref())?)
         }
-        SourceKind::Base { url } => Source::Location(Location::base(&url)),
+        SourceKind::Base { url } => Source::Location(Location::base(&url)?),
         SourceKind::Files => {
             let files = Reflect::get(value, &"files".into()).unwrap_or(JsValue::UNDEFINED);
             let entries = Object::entries(files.unchecked_ref());
@@ -127,24 +127,26 @@ pub struct Encoded {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a model. `cache` says whether files are kept; `fetch` takes an address and a `RequestInit`.
+    /// Loads a model. `cache` says whether files are kept; `fetch` takes an address and a `RequestInit`; `abort` stops the
+    /// load, and is used to end its requests when it fails.
     pub async fn load(
         from: JsValue,
         load_options: JsValue,
         cache: bool,
         fetch: Function,
         progress: Option<Function>,
-        signal: Option<AbortSignal>,
+        abort: AbortController,
     ) -> Result<Engine, JsValue> {
         let load_options: LoadOptions = options("options", &load_options)?;
-        let files = WebFiles::new(source(&from)?, fetch, signal.clone(), cache).await;
-        let caller = Caller { progress, signal };
-        let loaded = Embedder::load(&files, &load_options, &caller).await;
-        match &loaded {
-            Ok(_) => files.settle().await,
-            Err(_) => files.forget().await,
+        let caller = Caller { progress, signal: Some(abort.signal()) };
+        let files = WebFiles::new(source(&from)?, fetch, abort, cache).await;
+        match Embedder::load(&files, &load_options, &caller).await {
+            Ok(embedder) => Ok(Engine { embedder }),
+            Err(error) => {
+                files.give_up(error.code()).await;
+                Err(error.into())
+            }
         }
-        Ok(Engine { embedder: loaded? })
     }
 
     /// Encodes an array of strings.

@@ -7,7 +7,7 @@ use crate::{
     error::{Code, Error, Result},
     head::DenseHead,
     model::{Architecture, Config, pipeline},
-    ops::{Ops, candle::Candle},
+    ops::{Device, Ops, candle::Candle},
     platform::{Body, Files, Pacer},
     text::{self, Batch, Encoded, Prompts, Role, Tokenizer},
     weights::{Loader, safetensors},
@@ -28,10 +28,13 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const PROMPTS: &str = "config_sentence_transformers.json";
 const WEIGHTS: &str = "model.safetensors";
 
-/// How a model is loaded. The default takes everything from the model's own files.
+/// How a model is loaded. The default takes everything from the model's own files; name what differs and take the rest from
+/// `..LoadOptions::default()`, since there will be more.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LoadOptions {
+    /// Where the model computes.
+    pub device: Device,
     /// Cut texts after this many tokens, special tokens included. At most what the position embedding reaches.
     pub max_tokens: Option<usize>,
     /// Keep this many leading components of each vector (for models trained that way).
@@ -80,6 +83,7 @@ impl Vectors {
 
 /// What a call used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Usage {
     /// Tokens that went through the model, special tokens included.
     pub tokens: usize,
@@ -89,6 +93,7 @@ pub struct Usage {
 
 /// The result of [`Embedder::encode`].
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Output {
     pub dense: Vectors,
     pub usage: Usage,
@@ -129,8 +134,12 @@ impl Embedder {
         for body in join_all(names.iter().map(|name| files.open(name))).await {
             opened.push(body?);
         }
-        let total = opened.iter().flatten().map(Body::length).sum::<Option<u64>>();
-        let mut meter = Meter { watch, loaded: 0, total };
+        let mut meter = Meter { watch, files: Vec::new() };
+        for (name, body) in names.iter().zip(&opened) {
+            if let Some(body) = body {
+                meter.expect(name, body);
+            }
+        }
         let mut opened = opened.into_iter();
         let mut small = Vec::new();
         for (name, body) in names.iter().zip(opened.by_ref()).take(names.len() - 1) {
@@ -150,7 +159,7 @@ impl Embedder {
         let pooling = match &pooling_file {
             Some(file) => {
                 let body = required(file, files.open(file).await?)?;
-                meter.total = meter.total.zip(body.length()).map(|(total, length)| total + length);
+                meter.expect(file, &body);
                 Some(meter.whole(file, body).await?)
             }
             None => None,
@@ -170,7 +179,7 @@ impl Embedder {
             None => pipeline::max_tokens(&transformer, &tokenizer_config, reach),
         };
         let tokenizer = Tokenizer::from_bytes(&required(TOKENIZER, tokenizer)?, max_tokens, transformer.do_lower_case)?;
-        if tokenizer.id_bound() > architecture.vocabulary {
+        if tokenizer.id_bound() > architecture.vocabulary as u64 {
             return Err(Error::new(
                 Code::InvalidTokenizer,
                 TOKENIZER,
@@ -189,14 +198,17 @@ impl Embedder {
             return Err(invalid_option("dimensions", format!("{asked} is not between 1 and {width}")));
         }
 
-        let ops = Candle::cpu();
+        let ops = Candle::on(options.device)?;
         let mut loader = Loader::new(WEIGHTS, &ops, &architecture);
         let mut reader = safetensors::Reader::new(WEIGHTS);
+        let mut pacer = Pacer::new();
         while let Some(chunk) = weights.chunk().await? {
             reader.push(chunk, &mut loader)?;
             meter.add(WEIGHTS, chunk.len())?;
+            pacer.breathe().await;
         }
         reader.finish()?;
+        meter.end(WEIGHTS);
         let encoder = loader.finish()?;
         Ok(Self {
             engine: Engine { ops, encoder },
@@ -223,7 +235,7 @@ impl Embedder {
             truncated: (0..encoded.len()).filter(|&index| encoded[index].truncated).collect(),
         };
         let width = self.dimensions();
-        let mut values = vec![0.0; texts.len() * width];
+        let mut values = zeros(texts.len(), width)?;
         let lengths: Vec<usize> = encoded.iter().map(|text| text.ids.len()).collect();
         let mut done = 0;
         for indices in text::plan(&lengths, BATCH_TOKENS) {
@@ -276,17 +288,36 @@ impl<O: Ops> Engine<O> {
 /// Counts the bytes of all files.
 struct Meter<'a, W: Watch> {
     watch: &'a W,
-    loaded: u64,
-    total: Option<u64>,
+    /// Name, bytes so far, and how many there will be.
+    files: Vec<(String, u64, Option<u64>)>,
 }
 
 impl<W: Watch> Meter<'_, W> {
+    fn expect(&mut self, file: &str, body: &impl Body) {
+        self.files.push((file.to_owned(), 0, body.length()));
+    }
+
+    fn tell(&self, file: &str) {
+        let loaded = self.files.iter().map(|(_, loaded, _)| loaded).sum();
+        // A server may have said too little: it counts compressed bytes.
+        let total = self.files.iter().map(|(_, loaded, length)| Some((*length)?.max(*loaded))).sum();
+        self.watch.loaded(loaded, total, file);
+    }
+
     fn add(&mut self, file: &str, bytes: usize) -> Result<()> {
-        self.loaded += bytes as u64;
-        // A server may have counted compressed bytes.
-        let total = self.total.map(|total| total.max(self.loaded));
-        self.watch.loaded(self.loaded, total, file);
+        for (_, loaded, _) in self.files.iter_mut().filter(|(name, ..)| name == file) {
+            *loaded += bytes as u64;
+        }
+        self.tell(file);
         check(self.watch)
+    }
+
+    /// From here on the file's length is known.
+    fn end(&mut self, file: &str) {
+        for (_, loaded, length) in self.files.iter_mut().filter(|(name, ..)| name == file) {
+            *length = Some(*loaded);
+        }
+        self.tell(file);
     }
 
     async fn whole<B: Body>(&mut self, file: &str, mut body: B) -> Result<Vec<u8>> {
@@ -298,8 +329,19 @@ impl<W: Watch> Meter<'_, W> {
             bytes.extend_from_slice(chunk);
             self.add(file, chunk.len())?;
         }
+        self.end(file);
         Ok(bytes)
     }
+}
+
+/// Room for the result, which may be more than there is: a million vectors of 384 are 1.5 GB.
+fn zeros(rows: usize, width: usize) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    match rows.checked_mul(width) {
+        Some(count) if values.try_reserve_exact(count).is_ok() => values.resize(count, 0.0),
+        _ => return Err(Error::new(Code::OutOfMemory, "encode", format!("no memory for {rows} vectors of {width}"))),
+    }
+    Ok(values)
 }
 
 fn check(watch: &impl Watch) -> Result<()> {

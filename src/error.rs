@@ -41,6 +41,8 @@ pub enum Code {
     Disposed,
     /// Memory ran out while loading.
     OutOfMemory,
+    /// A file of this machine could not be read or written.
+    Io,
     /// The executor (Candle or a device under it) failed.
     Executor,
     /// The engine trapped; the embedder must be loaded again.
@@ -49,7 +51,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Code; 18] = [
+    pub const ALL: [Code; 19] = [
         Code::InvalidText,
         Code::InvalidOption,
         Code::MissingFile,
@@ -66,6 +68,7 @@ impl Code {
         Code::Aborted,
         Code::Disposed,
         Code::OutOfMemory,
+        Code::Io,
         Code::Executor,
         Code::Crashed,
     ];
@@ -89,6 +92,7 @@ impl Code {
             Code::Aborted => "aborted",
             Code::Disposed => "disposed",
             Code::OutOfMemory => "out_of_memory",
+            Code::Io => "io",
             Code::Executor => "executor",
             Code::Crashed => "crashed",
         }

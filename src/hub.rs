@@ -41,9 +41,13 @@ impl Location {
     }
 
     /// A folder by its absolute address.
-    pub fn base(url: &str) -> Self {
+    pub fn base(url: &str) -> Result<Self> {
+        if url.contains(['?', '#']) {
+            let message = format!("{url:?} has a query or a fragment, below which there are no files");
+            return Err(Error::new(Code::InvalidOption, "source", message));
+        }
         let slash = if url.ends_with('/') { "" } else { "/" };
-        Self { base: format!("{url}{slash}"), pinned: false }
+        Ok(Self { base: format!("{url}{slash}"), pinned: false })
     }
 
     /// The address of a file, e.g. of `1_Pooling/config.json`.
@@ -100,7 +104,10 @@ mod tests {
         assert!(pinned("c9745ed1d9f207416be6d2e6f8de32d1f16199bf"));
         assert!(!pinned("main"));
         assert!(!pinned("c9745ed"));
-        assert!(!Location::base("https://example.com/model").is_pinned());
+        let base = Location::base("https://example.com/model").expect("valid");
+        assert!(!base.is_pinned());
+        assert_eq!(base.url("config.json"), "https://example.com/model/config.json");
+        assert!(Location::base("https://example.com/model?token=1").is_err());
     }
 
     #[test]

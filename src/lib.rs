@@ -31,4 +31,5 @@ pub mod weights;
 
 pub use embedder::{Embedder, LoadOptions, Output, Token, Usage, Vectors, Watch};
 pub use error::{Code, Error, Result};
+pub use ops::Device;
 pub use text::Role;

@@ -188,7 +188,7 @@ fn lengths_and_options() {
     assert_eq!((huge.usage.tokens, huge.usage.truncated.as_slice()), (512, [0, 1].as_slice()));
     assert_eq!(huge.dense.row(0), huge.dense.row(1));
 
-    let short = minilm_with(&LoadOptions { max_tokens: Some(8), dimensions: Some(64), normalize: None });
+    let short = minilm_with(&LoadOptions { max_tokens: Some(8), dimensions: Some(64), ..LoadOptions::default() });
     let texts = ["one two three four five six seven", "one two three four five six"];
     let output = encode(&short, &texts);
     assert_eq!((output.dense.width, output.usage.tokens, output.usage.truncated.as_slice()), (64, 16, [0].as_slice()));

@@ -58,8 +58,10 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// The modules of this crate that a file names: `crate::x`, and `crate::{x::..., y}`.
+/// The modules of this crate that a file's code names: `crate::x`, and `crate::{x::..., y}`. Comments may point upwards.
 fn uses(text: &str) -> BTreeSet<String> {
+    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let text = code.join("\n");
     let mut used = BTreeSet::new();
     for (at, _) in text.match_indices("crate::") {
         let rest = &text[at + "crate::".len()..];

@@ -2,7 +2,7 @@
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
-import { extname, join, normalize, resolve } from "node:path";
+import { extname, join, normalize, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const TYPES = {
@@ -23,7 +23,7 @@ export function serve(folder, port = 0, intercept = async () => false) {
       if (await intercept(request, response)) return;
       const { pathname } = new URL(request.url, "http://localhost");
       let path = normalize(join(root, decodeURIComponent(pathname)));
-      if (!path.startsWith(root)) return response.writeHead(403).end();
+      if (path !== root && !path.startsWith(root + sep)) return response.writeHead(403).end();
       let info = await stat(path).catch(() => undefined);
       if (info?.isDirectory()) info = await stat((path = join(path, "index.html"))).catch(() => undefined);
       if (!info) return response.writeHead(404, { "content-type": "text/plain" }).end("not found");

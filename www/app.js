@@ -38,7 +38,7 @@ async function load(source) {
     // Imported here, so that a package that is not there is an error a person sees.
     const { Embedder } = await import("./wick-embed/index.js");
     const onProgress = (progress) => signal.aborted || box.progress(progress);
-    const embedder = await Embedder.load(source, { signal, onProgress });
+    const embedder = await Embedder.load(source, { signal, onProgress, normalize: true });
     if (signal !== loading.signal) return embedder.dispose();
     model = {
       embedder,
@@ -78,7 +78,7 @@ async function show() {
     const onProgress = (progress) => signal.aborted || box.encoding(progress);
     const ofLines = await documents.fill(lines, { signal, onProgress });
     const ofQuery = await queries.fill(query, { signal });
-    const [tokens] = chosen in lines ? await embedder.tokenize([lines[chosen]], "document") : [];
+    const [tokens] = chosen in lines ? await embedder.tokenize([lines[chosen]], { role: "document" }) : [];
     if (signal.aborted) return;
     const run = ofLines ?? ofQuery;
     if (run) box.encoded(run);

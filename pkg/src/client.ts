@@ -31,16 +31,24 @@ export class Client {
 
   static async open(connect: Connect): Promise<Client> {
     const client = new Client();
-    client.#channel = await connect(
-      (reply) => client.#receive(reply),
-      (cause) => client.#close(new WickError(crashed(cause), cause)),
-    );
+    try {
+      client.#channel = await connect(
+        (reply) => client.#receive(reply),
+        (cause) => client.#close(new WickError(crashed(cause), cause)),
+      );
+    } catch (cause) {
+      // A page's policy may forbid workers.
+      throw new WickError({ code: "executor", at: "engine", message: `the engine did not start: ${String(cause)}` }, cause);
+    }
     return client;
   }
 
   call<C extends Call>(call: C, signal?: AbortSignal, onProgress?: OnProgress): Promise<Answers[C["kind"]]> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(this.#closed);
+      if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+        return reject(new WickError({ code: "invalid_option", at: "signal", message: "signal: it must be an AbortSignal" }));
+      }
       const aborted = () => new WickError({ code: "aborted", at: call.kind, message: "the caller asked to stop" }, signal?.reason);
       if (signal?.aborted) return reject(aborted());
       const id = this.#next++;
@@ -93,7 +101,17 @@ export class Client {
     if (!pending) return; // Given up on: aborted or disposed.
     if ("done" in reply) pending.resolve(reply.done);
     else if ("failed" in reply) pending.reject(new WickError(reply.failed));
-    else pending.onProgress?.(reply.progress.done, reply.progress.total, reply.progress.file);
+    else report(pending.onProgress, reply.progress);
+  }
+}
+
+/** A listener that throws must not end the call it listens to, nor be silent about it. */
+function report(listener: OnProgress | undefined, { done, total, file }: { done: number; total: number | undefined; file: string | undefined }) {
+  try {
+    listener?.(done, total, file);
+  } catch (error) {
+    if (typeof reportError === "function") reportError(error);
+    else console.error(error);
   }
 }
 

@@ -1,7 +1,7 @@
 import { Client, type Connect } from "./client.js";
 import { WickError } from "./errors.js";
 import type { EngineOptions, Loaded, LoadCall, ResolvedSource, WasmSource } from "./protocol.js";
-import type { Device, EncodeOptions, FileSource, LoadOptions, Output, Role, Source, Tokens } from "./types.js";
+import type { Device, EncodeOptions, FileSource, LoadOptions, Output, Role, Source, TokenizeOptions, Tokens } from "./types.js";
 
 /** What differs between a browser and Node. */
 export interface Host {
@@ -82,7 +82,7 @@ export abstract class EmbedderBase {
   }
 
   /** The tokens of each text as the model sees it: prompt, special tokens and truncation included. */
-  async tokenize(texts: readonly string[], role: Role = "plain"): Promise<Tokens[]> {
+  async tokenize(texts: readonly string[], { role = "plain" }: TokenizeOptions = {}): Promise<Tokens[]> {
     const tokenized = await this.#client.call({ kind: "tokenize", texts: list(texts), role });
     return tokenized.map(([ids, strings]) => ({ ids, strings }));
   }
@@ -101,14 +101,14 @@ export abstract class EmbedderBase {
   }
 }
 
-/** What is in the array is checked where it becomes text (`src/bindings.rs`). */
+/** A copy, for the array may change before it is read. What is in it is checked where it becomes text (`src/bindings.rs`). */
 function list(texts: readonly string[]): readonly string[] {
-  if (Array.isArray(texts)) return texts;
+  if (Array.isArray(texts)) return [...texts];
   throw new WickError({ code: "invalid_text", at: "texts", message: "texts must be an array of strings" });
 }
 
-function invalid(at: string, message: string): WickError {
-  return new WickError({ code: "invalid_option", at, message: `${at}: ${message}` });
+function invalid(at: string, message: string, cause?: unknown): WickError {
+  return new WickError({ code: "invalid_option", at, message: `${at}: ${message}` }, cause);
 }
 
 function engineOptions({ maxTokens, dimensions, normalize }: LoadOptions): EngineOptions {
@@ -124,22 +124,35 @@ function engineOptions({ maxTokens, dimensions, normalize }: LoadOptions): Engin
 
 function resolveSource(host: Host, source: Source, { revision, host: hub }: LoadOptions): ResolvedSource {
   if (typeof source === "string" || source instanceof URL) {
-    const url = host.resolve(String(source));
+    const url = resolve(host, String(source));
     if (url !== undefined) return { kind: "base", url };
     return {
       kind: "hub",
       name: String(source),
       ...(revision !== undefined && { revision }),
-      ...(hub !== undefined && { host: host.resolve(hub) ?? hub }),
+      ...(hub !== undefined && { host: resolve(host, hub) ?? hub }),
     };
   }
   if (typeof source !== "object" || source === null) throw invalid("source", "it must be a name, an address or a map of files");
-  const resolve = (file: FileSource) =>
-    typeof file === "string" || file instanceof URL ? (host.resolve(String(file)) ?? host.resolve(`./${file}`)!) : file;
-  return { kind: "files", files: Object.fromEntries(Object.entries(source).map(([name, file]) => [name, resolve(file)])) };
+  const file = (file: FileSource) => (typeof file === "string" || file instanceof URL ? address(host, String(file)) : file);
+  return { kind: "files", files: Object.fromEntries(Object.entries(source).map(([name, value]) => [name, file(value)])) };
 }
 
 function resolveWasm(host: Host, wasm: NonNullable<LoadOptions["wasm"]>): WasmSource {
   if (typeof wasm !== "string" && !(wasm instanceof URL)) return wasm;
-  return host.resolve(String(wasm)) ?? host.resolve(`./${wasm}`)!;
+  return address(host, String(wasm));
+}
+
+/** Makes an address absolute; undefined for what is none. */
+function resolve(host: Host, text: string): string | undefined {
+  try {
+    return host.resolve(text);
+  } catch (cause) {
+    throw invalid("source", `${JSON.stringify(text)} is no address`, cause);
+  }
+}
+
+/** Makes an address absolute, where a bare name is one beside the page. */
+function address(host: Host, text: string): string {
+  return resolve(host, text) ?? resolve(host, `./${text}`) ?? text;
 }

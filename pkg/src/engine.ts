@@ -17,6 +17,12 @@ export interface Runtime {
   onTrap(listener: (error: unknown) => void): () => void;
 }
 
+/**
+ * Why the module of this thread can no longer be used. All engines of a thread share one module, so one trap ends them all;
+ * in a worker there is only one.
+ */
+let crash: Failure | undefined;
+
 type Send = (reply: Reply, transfer: ArrayBuffer[]) => void;
 
 export class EngineHost {
@@ -25,7 +31,6 @@ export class EngineHost {
   readonly #aborts = new Map<number, AbortController>();
   #queue: Promise<void> = Promise.resolve();
   #engine: Engine | undefined;
-  #crash: Failure | undefined;
 
   constructor(runtime: Runtime, send: Send) {
     this.#runtime = runtime;
@@ -42,7 +47,7 @@ export class EngineHost {
     this.#aborts.set(id, abort);
     this.#queue = this.#queue.then(async () => {
       try {
-        const [answer, transfer] = await this.#run(id, request.call, abort.signal);
+        const [answer, transfer] = await this.#run(id, request.call, abort);
         this.#send({ id, done: answer }, transfer);
       } catch (error) {
         this.#send({ id, failed: this.#failure(error) }, []);
@@ -56,38 +61,38 @@ export class EngineHost {
   dispose(): void {
     for (const abort of this.#aborts.values()) abort.abort();
     this.#queue = this.#queue.then(() => {
-      if (!this.#crash) this.#engine?.free();
+      if (!crash) this.#engine?.free();
       this.#engine = undefined;
     });
   }
 
-  async #run(id: number, call: Call, signal: AbortSignal): Promise<[Answers[keyof Answers], ArrayBuffer[]]> {
-    if (this.#crash) throw this.#crash;
-    if (signal.aborted) throw { code: "aborted", at: call.kind, message: "the caller asked to stop" } satisfies Failure;
+  async #run(id: number, call: Call, abort: AbortController): Promise<[Answers[keyof Answers], ArrayBuffer[]]> {
+    if (crash) throw crash;
+    if (abort.signal.aborted) throw { code: "aborted", at: call.kind, message: "the caller asked to stop" } satisfies Failure;
     let stop = () => {};
     const trapped = new Promise<never>((_, reject) => (stop = this.#runtime.onTrap(reject)));
     try {
-      return await Promise.race([this.#answer(id, call, signal), trapped]);
+      return await Promise.race([this.#answer(id, call, abort), trapped]);
     } finally {
       stop();
     }
   }
 
-  async #answer(id: number, call: Call, signal: AbortSignal): Promise<[Answers[keyof Answers], ArrayBuffer[]]> {
+  async #answer(id: number, call: Call, abort: AbortController): Promise<[Answers[keyof Answers], ArrayBuffer[]]> {
     const progress = (done: number, total: number | undefined, file: string | undefined) =>
       this.#send({ id, progress: { done, total, file } }, []);
     if (call.kind === "load") {
       await this.#start(call);
       const fetch = (url: string, init: RequestInit) =>
         this.#runtime.fetch(url, call.headers ? { ...init, headers: call.headers } : init);
-      const engine = await Engine.load(call.source, call.options, call.cache, fetch, throttled(progress), signal);
+      const engine = await Engine.load(call.source, call.options, call.cache, fetch, throttled(progress), abort);
       this.#engine = engine;
       return [{ device: engine.device as Device, dimensions: engine.dimensions, maxTokens: engine.maxTokens }, []];
     }
     const engine = this.#engine;
     if (!engine) throw { code: "disposed", at: call.kind, message: "the embedder was disposed" } satisfies Failure;
     if (call.kind === "tokenize") return [engine.tokenize(call.texts as string[], call.role), []];
-    const encoded = await engine.encode(call.texts as string[], call.role, throttled(progress), signal);
+    const encoded = await engine.encode(call.texts as string[], call.role, throttled(progress), abort.signal);
     const { dense, tokens, truncated } = encoded;
     encoded.free();
     return [{ dense, tokens, truncated }, [dense.buffer as ArrayBuffer, truncated.buffer as ArrayBuffer]];
@@ -99,7 +104,8 @@ export class EngineHost {
       await init({ module_or_path: source as BufferSource });
     } catch (cause) {
       const message = `the engine did not start: ${cause instanceof Error ? cause.message : String(cause)}`;
-      const code = cause instanceof WebAssembly.CompileError || cause instanceof WebAssembly.LinkError ? "executor" : "network";
+      const broken = cause instanceof WebAssembly.CompileError || cause instanceof WebAssembly.LinkError;
+      const code = broken ? "executor" : cause instanceof RangeError ? "out_of_memory" : "network";
       throw { code, at: "wick_embed_bg.wasm", message } satisfies Failure;
     }
   }
@@ -114,8 +120,7 @@ export class EngineHost {
       // The trap's own message has to do.
     }
     const message = `the engine trapped and must be loaded again: ${detail}`;
-    this.#crash = { code: "crashed", at: "engine", message };
-    return this.#crash;
+    return (crash = { code: "crashed", at: "engine", message });
   }
 }
 

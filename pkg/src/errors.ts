@@ -16,6 +16,7 @@ export const codes = [
   "aborted",
   "disposed",
   "out_of_memory",
+  "io",
   "executor",
   "crashed",
 ] as const;

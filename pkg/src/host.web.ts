@@ -5,23 +5,30 @@ import type { Host } from "./embedder.js";
 import type { Reply } from "./protocol.js";
 
 const worker: Connect = async (onReply, onCrash) => {
-  const worker = startWorker();
+  const { worker, script } = startWorker();
   worker.onmessage = (event: MessageEvent<Reply>) => onReply(event.data);
   worker.onerror = (event) => onCrash(new Error(event.message || "its script could not be loaded"));
   worker.onmessageerror = () => onCrash(new Error("a reply could not be read"));
-  return { post: (request) => worker.postMessage(request), close: () => worker.terminate() };
+  return {
+    post: (request) => worker.postMessage(request),
+    close() {
+      worker.terminate();
+      if (script) URL.revokeObjectURL(script);
+    },
+  };
 };
 
-function startWorker(): Worker {
+/** The worker, and the address of its script where that was made for it. */
+function startWorker(): { worker: Worker; script?: string } {
   const here = import.meta.url;
   if (new URL(here).origin !== location.origin) {
     // From another origin (a CDN) a worker may not be started, but one of our own may import it.
-    const script = `import ${JSON.stringify(new URL("./worker.js", here).href)};`;
-    const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-    return new Worker(url, { type: "module" });
+    const text = `import ${JSON.stringify(new URL("./worker.js", here).href)};`;
+    const script = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+    return { worker: new Worker(script, { type: "module" }), script };
   }
   // Written so that bundlers see a worker to build.
-  return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module" }) };
 }
 
 const local: Connect = async (onReply, onCrash) => {

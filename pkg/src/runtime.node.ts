@@ -13,14 +13,14 @@ export const runtime: Runtime = {
   fetch: (url, init) => (url.startsWith("file:") ? readLocal(new URL(url)) : fetch(url, init)),
 
   onTrap(listener) {
-    // In the caller's own thread the process ends by itself, as after any uncaught error.
-    if (isMainThread) return () => {};
-    const onTrap = (error: unknown) => listener(error);
-    process.on("uncaughtException", onTrap);
-    process.on("unhandledRejection", onTrap);
+    const onTrap = (error: unknown) => {
+      if (error instanceof WebAssembly.RuntimeError) listener(error);
+    };
+    // On the caller's own thread what becomes of an uncaught error is the caller's affair; here it is only seen.
+    const events = isMainThread ? ["uncaughtExceptionMonitor"] : ["uncaughtException", "unhandledRejection"];
+    for (const event of events) process.on(event, onTrap);
     return () => {
-      process.off("uncaughtException", onTrap);
-      process.off("unhandledRejection", onTrap);
+      for (const event of events) process.off(event, onTrap);
     };
   },
 };

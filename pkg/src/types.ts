@@ -79,6 +79,11 @@ export interface Output {
 /** What a text is for; models may put another prompt before each. */
 export type Role = "plain" | "query" | "document";
 
+export interface TokenizeOptions {
+  /** `"plain"` by default. */
+  role?: Role;
+}
+
 /** A text as the model sees it. */
 export interface Tokens {
   ids: Uint32Array;

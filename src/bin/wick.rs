@@ -10,7 +10,7 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use wick_embed::{
-    Code, Embedder, Error, LoadOptions, Output, Result, Role, Watch,
+    Code, Device, Embedder, Error, LoadOptions, Output, Result, Role, Watch,
     platform::native::{Directory, block_on},
 };
 
@@ -51,6 +51,9 @@ struct Encode {
     /// What the texts are for: plain, query or document.
     #[arg(long, default_value = "plain")]
     role: Role,
+    /// Where the model computes: auto, cpu, cuda or metal.
+    #[arg(long, default_value = "auto")]
+    device: Device,
     /// Cut texts after this many tokens.
     #[arg(long)]
     max_tokens: Option<usize>,
@@ -100,8 +103,12 @@ impl Encode {
         }
         let texts = self.texts()?;
         let bars = Bars::new();
-        let options =
-            LoadOptions { max_tokens: self.max_tokens, dimensions: self.dimensions, normalize: self.normalize };
+        let options = LoadOptions {
+            device: self.device,
+            max_tokens: self.max_tokens,
+            dimensions: self.dimensions,
+            normalize: self.normalize,
+        };
         let embedder = block_on(Embedder::load(&Directory::new(&self.model), &options, &bars))?;
         let output = block_on(embedder.encode(&texts, self.role, &bars))?;
         bars.bar.finish_and_clear();
@@ -163,7 +170,7 @@ fn has_extension(path: &Path, extension: &str) -> bool {
 
 fn file_error(path: &Path) -> impl Fn(io::Error) -> Error {
     let at = path.display().to_string();
-    move |error| Error::new(Code::MissingFile, &at, error.to_string())
+    move |error| Error::new(Code::Io, &at, error.to_string())
 }
 
 fn write_jsonl(target: impl Write, output: &Output) -> io::Result<()> {
@@ -178,7 +185,7 @@ fn write_jsonl(target: impl Write, output: &Output) -> io::Result<()> {
 fn write_npy(path: &Path, output: &Output) -> Result<()> {
     let shape = (output.dense.values.len() / output.dense.width, output.dense.width);
     let array = candle_core::Tensor::from_slice(&output.dense.values, shape, &candle_core::Device::Cpu)?;
-    array.write_npy(path).map_err(|error| Error::new(Code::MissingFile, path.display().to_string(), error.to_string()))
+    array.write_npy(path).map_err(|error| Error::new(Code::Io, path.display().to_string(), error.to_string()))
 }
 
 /// A progress bar on a terminal, nothing elsewhere.

@@ -98,7 +98,16 @@ impl PoolingConfig {
         if modes.is_empty() {
             return Err(Error::new(Code::InvalidConfig, file, "no pooling mode is on"));
         }
-        Ok(Self { modes, include_prompt: config.get("include_prompt").and_then(Value::as_bool).unwrap_or(true) })
+        let include_prompt = config.get("include_prompt").and_then(Value::as_bool).unwrap_or(true);
+        if !include_prompt && modes.contains(&Pooling::WeightedMean) {
+            // The weights would have to count the prompt that they leave out; no known model asks for it.
+            return Err(Error::new(
+                Code::UnsupportedModel,
+                file,
+                "a weighted mean without the prompt is not supported",
+            ));
+        }
+        Ok(Self { modes, include_prompt })
     }
 
     fn named(file: &str, names: &[Value]) -> Result<Vec<Pooling>> {
@@ -144,7 +153,7 @@ impl TokenizerConfig {
 
 /// Most tokens of a text: the configured length, else the tokenizer's, and never more than the position embedding reaches.
 pub fn max_tokens(transformer: &TransformerConfig, tokenizer: &TokenizerConfig, max_positions: usize) -> usize {
-    let configured = transformer.max_seq_length.or_else(|| {
+    let configured = transformer.max_seq_length.filter(|&length| length > 0).or_else(|| {
         let length = tokenizer.model_max_length?;
         (length >= 1.0 && length < max_positions as f64).then_some(length as usize)
     });

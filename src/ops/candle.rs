@@ -3,22 +3,35 @@
 //! It is what the fast executors are compared with, and what reaches CUDA and Metal. Every text's attention is computed
 //! by itself, so no result can depend on a neighbour; nothing here is fused beyond what Candle offers.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use candle_nn::ops::{layer_norm_slow, softmax_last_dim};
 
-use super::{Activation, Linear, Norm, Ops, Pooling, Span, Weights};
+use super::{Activation, Device, Linear, Norm, Ops, Pooling, Span, Weights};
 use crate::error::{Code, Error, Result};
 
-/// Runs [`Ops`] on a Candle [`Device`].
+/// Runs [`Ops`] on a Candle device.
 #[derive(Debug, Clone)]
 pub struct Candle {
-    device: Device,
+    device: candle_core::Device,
 }
 
 impl Candle {
     /// On the processor.
     pub fn cpu() -> Self {
-        Self { device: Device::Cpu }
+        Self { device: candle_core::Device::Cpu }
+    }
+
+    /// On a device, if this build and this machine have it.
+    pub fn on(device: Device) -> Result<Self> {
+        let device = match device {
+            Device::Auto | Device::Cpu => Ok(candle_core::Device::Cpu),
+            Device::Cuda => candle_core::Device::new_cuda(0),
+            Device::Metal => candle_core::Device::new_metal(0),
+        };
+        match device {
+            Ok(device) => Ok(Self { device }),
+            Err(error) => Err(Error::new(Code::InvalidOption, "device", error.to_string())),
+        }
     }
 }
 
@@ -148,7 +161,7 @@ mod tests {
     use super::*;
 
     fn rows(values: &[f32], width: usize) -> Tensor {
-        Tensor::new(values, &Device::Cpu).and_then(|t| t.reshape(((), width))).expect("test tensor")
+        Tensor::new(values, &candle_core::Device::Cpu).and_then(|t| t.reshape(((), width))).expect("test tensor")
     }
 
     fn host(x: &Tensor) -> Vec<f32> {

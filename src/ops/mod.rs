@@ -10,7 +10,7 @@ pub mod candle;
 
 use std::ops::Range;
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// What stands in a model's weight fields: tensor names before loading, an executor's own form afterwards.
 pub trait Weights {
@@ -65,6 +65,35 @@ pub enum Pooling {
 
 /// The rows of a packed tensor that belong to one text.
 pub type Span = Range<usize>;
+
+/// What an executor computes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Device {
+    /// The best that is tried and tested: the processor in this version.
+    #[default]
+    Auto,
+    Cpu,
+    /// An NVIDIA GPU, in builds with the feature `cuda`.
+    Cuda,
+    /// An Apple GPU, in builds with the feature `metal`.
+    Metal,
+}
+
+impl std::str::FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Device::Auto),
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda),
+            "metal" => Ok(Device::Metal),
+            _ => Err(Error::new(Code::InvalidOption, "device", format!("{name:?} is none of auto, cpu, cuda, metal"))),
+        }
+    }
+}
 
 /// The operations of an executor. Shapes are `[rows, width]`, values f32.
 ///

@@ -31,8 +31,7 @@ impl Files for Directory {
 
     async fn open(&self, file: &str) -> Result<Option<FileBody>> {
         let path = self.path.join(file);
-        let failed =
-            |error: std::io::Error| Error::new(Code::MissingFile, path.display().to_string(), error.to_string());
+        let failed = |error: std::io::Error| Error::new(Code::Io, path.display().to_string(), error.to_string());
         match File::open(&path) {
             Ok(file) => Ok(Some(FileBody {
                 length: file.metadata().map_err(failed)?.len(),
@@ -67,7 +66,7 @@ impl Body for FileBody {
                 Ok(0) => return Ok(None),
                 Ok(count) => return Ok(Some(&self.buffer[..count])),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::new(Code::MissingFile, &self.at, error.to_string())),
+                Err(error) => return Err(Error::new(Code::Io, &self.at, error.to_string())),
             }
         }
     }

@@ -7,10 +7,10 @@ use std::{cell::RefCell, collections::HashMap};
 
 use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
+use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{
-    AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, ReadableStreamDefaultReader,
-    RequestInit, Response,
+    AbortController, AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel,
+    ReadableStreamDefaultReader, RequestInit, Response,
 };
 
 use super::{Body, CHUNK, Files};
@@ -34,7 +34,7 @@ pub enum Source {
 pub struct WebFiles {
     source: Source,
     fetch: Function,
-    signal: Option<AbortSignal>,
+    abort: AbortController,
     cache: Option<Cache>,
     /// Addresses that this load stored or read, to be forgotten if the model turns out to be broken.
     touched: RefCell<Vec<String>>,
@@ -43,26 +43,36 @@ pub struct WebFiles {
 }
 
 impl WebFiles {
-    /// Opens the cache, unless `cache` is false or there is none (Node, insecure pages, some private windows).
-    pub async fn new(source: Source, fetch: Function, signal: Option<AbortSignal>, cache: bool) -> Self {
+    /// Opens the cache, unless `cache` is false or there is none (Node, insecure pages, some private windows). `abort` ends
+    /// every request of this load; it must belong to this load alone.
+    pub async fn new(source: Source, fetch: Function, abort: AbortController, cache: bool) -> Self {
         let cache = match cache {
             true => open_cache().await,
             false => None,
         };
-        Self { source, fetch, signal, cache, touched: RefCell::default(), stores: RefCell::default() }
+        Self { source, fetch, abort, cache, touched: RefCell::default(), stores: RefCell::default() }
     }
 
-    /// Waits until what was fetched is kept. A cache that is full is no failure: the model is in memory.
-    pub async fn settle(&self) {
-        for store in self.stores.take() {
-            let _ = JsFuture::from(store).await;
-        }
-    }
-
-    /// Drops what this load kept or used, so that a broken file is not found again.
-    pub async fn forget(&self) {
-        self.settle().await;
-        if let Some(cache) = &self.cache {
+    /// After a load that failed: ends what is still under way, and drops what this load kept or used if `code` says that a
+    /// file's contents were to blame, so that a broken file is not found again.
+    pub async fn give_up(&self, code: Code) {
+        self.abort.abort();
+        let broken = matches!(
+            code,
+            Code::InvalidJson
+                | Code::InvalidConfig
+                | Code::InvalidTokenizer
+                | Code::InvalidWeights
+                | Code::MissingTensor
+                | Code::WrongShape
+                | Code::NotFinite
+        );
+        let stores = self.stores.take();
+        if let (Some(cache), true) = (&self.cache, broken) {
+            // A write that ends after the deletion would bring the file back.
+            for store in stores {
+                let _ = JsFuture::from(store).await;
+            }
             for url in self.touched.take() {
                 let _ = JsFuture::from(cache.delete_with_str(&url)).await;
             }
@@ -72,7 +82,7 @@ impl WebFiles {
     async fn fetched(&self, url: &str, method: &str) -> Result<Response> {
         let init = RequestInit::new();
         init.set_method(method);
-        init.set_signal(self.signal.as_ref());
+        init.set_signal(Some(&self.abort.signal()));
         let promise =
             self.fetch.call2(&JsValue::UNDEFINED, &url.into(), &init).map_err(|error| self.failed(url, &error))?;
         let response = JsFuture::from(Promise::resolve(&promise)).await;
@@ -80,32 +90,41 @@ impl WebFiles {
     }
 
     fn failed(&self, at: &str, error: &JsValue) -> Error {
-        failure(self.signal.as_ref(), at, error)
+        failure(&self.abort.signal(), at, error)
     }
 
     async fn address(&self, url: &str, pinned: bool) -> Result<Option<WebBody>> {
-        if let Some(response) = self.kept(url, pinned).await? {
-            return self.body(url, &response).map(Some);
+        let response = match self.kept(url, pinned).await? {
+            Some(response) => response,
+            None => self.fetched(url, "GET").await?,
+        };
+        let absent = matches!(response.status(), 404 | 410);
+        if !absent && !response.ok() {
+            let message = format!("the server answered {} {}", response.status(), response.status_text());
+            return Err(Error::new(Code::Http, url, message));
         }
-        let response = self.fetched(url, "GET").await?;
-        match response.status() {
-            404 | 410 => return Ok(None),
-            _ if response.ok() => {}
-            status => {
-                return Err(Error::new(
-                    Code::Http,
-                    url,
-                    format!("the server answered {status} {}", response.status_text()),
-                ));
-            }
+        self.keep(url, &response);
+        if absent { Ok(None) } else { self.body(url, &response).map(Some) }
+    }
+
+    /// Keeps a copy of an answer while it is read; also of one that says that there is no such file, so that a model can
+    /// be loaded without a network. A cache that is full is no failure: the model is in memory.
+    fn keep(&self, url: &str, response: &Response) {
+        let (Some(cache), true) = (&self.cache, url.starts_with("http")) else {
+            return;
+        };
+        // What came from the cache is there already.
+        if self.touched.borrow().iter().any(|touched| touched == url) {
+            return;
         }
-        if let (Some(cache), true) = (&self.cache, url.starts_with("http"))
-            && let Ok(copy) = response.clone()
-        {
+        if let Ok(copy) = response.clone() {
             self.touched.borrow_mut().push(url.to_owned());
-            self.stores.borrow_mut().push(cache.put_with_str(url, &copy));
+            let store = JsFuture::from(cache.put_with_str(url, &copy));
+            self.stores.borrow_mut().push(future_to_promise(async move {
+                let _ = store.await;
+                Ok(JsValue::UNDEFINED)
+            }));
         }
-        self.body(url, &response).map(Some)
     }
 
     /// The kept answer for an address, if it is still what the server has. Without a network what is kept counts.
@@ -146,13 +165,7 @@ impl WebFiles {
     fn stream(&self, at: &str, stream: &web_sys::ReadableStream, length: Option<u64>) -> Result<WebBody> {
         let reader =
             stream.get_reader().dyn_into::<ReadableStreamDefaultReader>().map_err(|error| self.failed(at, &error))?;
-        Ok(WebBody {
-            at: at.to_owned(),
-            length,
-            rest: Rest::Stream(reader),
-            signal: self.signal.clone(),
-            buffer: Vec::new(),
-        })
+        Ok(WebBody { at: at.to_owned(), length, rest: Rest::Stream(reader, self.abort.signal()), buffer: Vec::new() })
     }
 }
 
@@ -171,16 +184,17 @@ fn same(head: &Response, kept: &Response) -> bool {
             _ => false,
         }
     };
-    // A server that refuses HEAD (405, 501) says nothing about the file.
     match head.status() {
+        status if status == kept.status() && !head.ok() => true,
         404 | 410 => false,
+        // A server that refuses HEAD (405, 501) says nothing about the file.
         _ if !head.ok() => true,
-        _ => !differs("etag") && !differs("last-modified") && !differs("content-length"),
+        _ => kept.ok() && !differs("etag") && !differs("last-modified") && !differs("content-length"),
     }
 }
 
-fn failure(signal: Option<&AbortSignal>, at: &str, error: &JsValue) -> Error {
-    if signal.is_some_and(AbortSignal::aborted) {
+fn failure(signal: &AbortSignal, at: &str, error: &JsValue) -> Error {
+    if signal.aborted() {
         return Error::new(Code::Aborted, at, "the caller asked to stop");
     }
     let reason = Reflect::get(error, &"message".into()).ok().and_then(|message| message.as_string());
@@ -220,13 +234,13 @@ pub struct WebBody {
     at: String,
     length: Option<u64>,
     rest: Rest,
-    signal: Option<AbortSignal>,
     /// The last chunk, on this side of the boundary.
     buffer: Vec<u8>,
 }
 
 enum Rest {
-    Stream(ReadableStreamDefaultReader),
+    /// With the signal that may end it.
+    Stream(ReadableStreamDefaultReader, AbortSignal),
     Bytes(Uint8Array),
 }
 
@@ -236,7 +250,6 @@ impl WebBody {
             at: at.to_owned(),
             length: Some(u64::from(bytes.length())),
             rest: Rest::Bytes(bytes),
-            signal: None,
             buffer: Vec::new(),
         }
     }
@@ -254,8 +267,8 @@ impl Body for WebBody {
                 *bytes = bytes.subarray(head.length(), bytes.length());
                 head
             }
-            Rest::Stream(reader) => {
-                let failed = |error: JsValue| failure(self.signal.as_ref(), &self.at, &error);
+            Rest::Stream(reader, signal) => {
+                let failed = |error: JsValue| failure(signal, &self.at, &error);
                 let result = JsFuture::from(reader.read()).await.map_err(failed)?;
                 let result: Object = result.unchecked_into();
                 match Reflect::get(&result, &"value".into()).map_err(failed)?.dyn_into() {
@@ -279,7 +292,7 @@ impl Body for WebBody {
 impl Drop for WebBody {
     fn drop(&mut self) {
         // Ends the download of a body that was not read to its end; on one that was, this does nothing.
-        if let Rest::Stream(reader) = &self.rest {
+        if let Rest::Stream(reader, _) = &self.rest {
             let ended = reader.cancel();
             wasm_bindgen_futures::spawn_local(async move {
                 let _ = JsFuture::from(ended).await;

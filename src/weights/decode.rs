@@ -40,12 +40,14 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder for `count` numbers; asks for their memory at once.
-    pub fn new(name: &str, format: Format, count: usize) -> Result<Self> {
+    /// A decoder for so many bytes; asks for the memory of their values at once.
+    pub fn new(name: &str, format: Format, bytes: u64) -> Result<Self> {
+        let count = bytes / format.bytes() as u64;
         let mut values = Vec::new();
-        values.try_reserve_exact(count).map_err(|error| {
-            Error::new(Code::OutOfMemory, name, format!("no memory for {count} values")).caused_by(error)
-        })?;
+        let reserved = usize::try_from(count).is_ok_and(|count| values.try_reserve_exact(count).is_ok());
+        if !reserved {
+            return Err(Error::new(Code::OutOfMemory, name, format!("no memory for {count} values")));
+        }
         Ok(Self { name: name.to_owned(), format, values, carry: Vec::with_capacity(format.bytes()) })
     }
 
@@ -97,7 +99,7 @@ mod tests {
         ];
         for (format, bytes) in cases {
             for size in 1..=bytes.len() {
-                let mut decoder = Decoder::new("w", format, want.len()).expect("memory");
+                let mut decoder = Decoder::new("w", format, bytes.len() as u64).expect("memory");
                 for chunk in bytes.chunks(size) {
                     decoder.push(chunk).expect("finite");
                 }
@@ -114,12 +116,12 @@ mod tests {
     fn a_number_that_is_not_finite_is_named() {
         let mut bytes: Vec<u8> = [1.0f32, 2.0, f32::NAN, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();
         for size in [1, 3, 4, 16] {
-            let mut decoder = Decoder::new("w", Format::F32, 4).expect("memory");
+            let mut decoder = Decoder::new("w", Format::F32, 16).expect("memory");
             let error = bytes.chunks(size).find_map(|chunk| decoder.push(chunk).err()).expect("an error");
             assert_eq!((error.code(), error.at()), (Code::NotFinite, "w"));
             assert!(error.message().contains("value 2"), "{error}");
         }
         bytes.splice(8..12, f32::NEG_INFINITY.to_le_bytes());
-        assert!(Decoder::new("w", Format::F32, 4).expect("memory").push(&bytes).is_err());
+        assert!(Decoder::new("w", Format::F32, 16).expect("memory").push(&bytes).is_err());
     }
 }

@@ -1,10 +1,12 @@
-//! The safetensors format, read while the bytes arrive.
+//! The safetensors format (<https://github.com/huggingface/safetensors#format>), read while the bytes arrive.
 //!
-//! The header's rules (offsets contiguous from zero, no overlap, no hole, sizes that match shape and type) are checked by
-//! the format's own crate. What that crate checks only on a whole buffer is checked here: the header's length, and that the
-//! file ends exactly where the last tensor does. Every refusal names its rule.
+//! Every rule of the format is checked before a tensor is touched: the header's length, offsets that are contiguous from zero
+//! (no overlap, no hole), sizes that match shape and type, and a file that ends exactly where the last tensor does. Every refusal
+//! names its rule. Sizes are counted in 64 bits, because a page's own are 32: the format's crate refuses tensors of 512 MB there.
 
-use safetensors::{Dtype, tensor::Metadata};
+use std::{collections::BTreeMap, fmt};
+
+use serde::Deserialize;
 
 use super::{Decoder, Format, Sink, TensorInfo};
 use crate::error::{Code, Error, Result};
@@ -12,18 +14,39 @@ use crate::error::{Code, Error, Result};
 /// The format's own limit on the header, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// A tensor as the header describes it.
+#[derive(Deserialize)]
+struct Header {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: [u64; 2],
+}
+
 /// One tensor in file order.
 struct Entry {
     info: TensorInfo,
-    dtype: Dtype,
-    bytes: usize,
+    dtype: String,
+    bytes: u64,
+}
+
+/// Bits of a value of each type in the format.
+fn bits(dtype: &str) -> Option<u64> {
+    Some(match dtype {
+        "F4" => 4,
+        "F6_E2M3" | "F6_E3M2" => 6,
+        "BOOL" | "U8" | "I8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => 8,
+        "U16" | "I16" | "F16" | "BF16" => 16,
+        "U32" | "I32" | "F32" => 32,
+        "U64" | "I64" | "F64" | "C64" => 64,
+        _ => return None,
+    })
 }
 
 enum State {
     /// Collecting the eight bytes of the header's length, then the header.
     Header { bytes: Vec<u8>, length: Option<usize> },
     /// Inside the data; `next` is the tensor under way, `left` how many of its bytes are missing.
-    Data { entries: Vec<Entry>, next: usize, left: usize, decoder: Option<Decoder> },
+    Data { entries: Vec<Entry>, next: usize, left: u64, decoder: Option<Decoder> },
 }
 
 /// A parser to push bytes into, in chunks of any size.
@@ -38,7 +61,7 @@ impl Reader {
         Self { file: file.to_owned(), state: State::Header { bytes: Vec::new(), length: None } }
     }
 
-    fn broken(&self, rule: &str, message: impl std::fmt::Display) -> Error {
+    fn broken(&self, rule: &str, message: impl fmt::Display) -> Error {
         Error::new(Code::InvalidWeights, &self.file, format!("{rule}: {message}"))
     }
 
@@ -76,13 +99,14 @@ impl Reader {
             if *left == 0 {
                 return Err(self.broken("trailing_bytes", "the file goes on after its last tensor"));
             }
-            let taken = take(&mut chunk, *left);
+            let taken = take(&mut chunk, usize::try_from(*left).unwrap_or(usize::MAX));
             if let Some(decoder) = decoder {
                 decoder.push(taken)?;
             }
-            *left -= taken.len();
+            *left -= taken.len() as u64;
             if *left == 0 {
                 self.end_tensor(sink)?;
+                self.start_tensor(sink)?;
             }
         }
         Ok(())
@@ -99,51 +123,77 @@ impl Reader {
         }
     }
 
+    /// The tensors in the order of their bytes.
     fn entries(&self, header: &[u8]) -> Result<Vec<Entry>> {
-        let metadata: Metadata = serde_json::from_slice(header).map_err(|error| self.broken("header", error))?;
-        metadata
-            .offset_keys()
+        let mut tensors: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(header).map_err(|error| self.broken("header", error))?;
+        tensors.remove("__metadata__");
+        let mut headers = tensors
             .into_iter()
-            .map(|name| {
-                let Some(info) = metadata.info(&name) else {
-                    return Err(self.broken("header", format!("{name} is listed twice")));
+            .map(|(name, value)| match Header::deserialize(value) {
+                Ok(header) => Ok((name, header)),
+                Err(error) => Err(self.broken("header", format!("{name}: {error}"))),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        headers.sort_by_key(|(_, header)| header.data_offsets);
+        let mut position = 0;
+        headers
+            .into_iter()
+            .map(|(name, header)| {
+                let [start, end] = header.data_offsets;
+                if start != position || end < start {
+                    let message = format!("{name} lies at {start}..{end}, the tensor before it ends at {position}");
+                    return Err(self.broken("offsets", message));
+                }
+                position = end;
+                let Some(width) = bits(&header.dtype) else {
+                    return Err(
+                        self.broken("dtype", format!("{name} is {}, which the format does not know", header.dtype))
+                    );
                 };
-                let (start, end) = info.data_offsets;
-                Ok(Entry {
-                    dtype: info.dtype,
-                    bytes: end - start,
-                    info: TensorInfo { name, shape: info.shape.clone() },
-                })
+                let count = header.shape.iter().try_fold(1, |count: u64, &size| count.checked_mul(size));
+                let size = count.and_then(|count| count.checked_mul(width));
+                let shape: Option<Vec<usize>> = header.shape.iter().map(|&size| usize::try_from(size).ok()).collect();
+                match (size, shape) {
+                    (Some(size), Some(shape)) if (end - start).checked_mul(8) == Some(size) => {
+                        Ok(Entry { info: TensorInfo { name, shape }, dtype: header.dtype, bytes: end - start })
+                    }
+                    _ => {
+                        let message = format!("{name} has {} bytes, not those of {:?}", end - start, header.shape);
+                        Err(self.broken("size", message))
+                    }
+                }
             })
             .collect()
     }
 
-    /// Makes the decoder for tensor `next`; tensors without bytes end at once.
+    /// Makes the decoder for tensor `next`, after those that have no bytes at all.
     fn start_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
-        let State::Data { entries, next, .. } = &self.state else { unreachable!("tensors follow the header") };
-        let Some(entry) = entries.get(*next) else {
-            return Ok(());
-        };
-        let name = &entry.info.name;
-        let bytes = entry.bytes;
-        let new = if sink.wants(name) {
-            let format = match entry.dtype {
-                Dtype::F32 => Format::F32,
-                Dtype::F16 => Format::F16,
-                Dtype::BF16 => Format::Bf16,
-                other => return Err(self.broken("dtype", format!("{name} is {other}; expected F32, F16 or BF16"))),
+        loop {
+            let State::Data { entries, next, .. } = &self.state else { unreachable!("tensors follow the header") };
+            let Some(entry) = entries.get(*next) else {
+                return Ok(());
             };
-            Some(Decoder::new(name, format, entry.info.shape.iter().product())?)
-        } else {
-            None
-        };
-        if let State::Data { left, decoder, .. } = &mut self.state {
-            (*left, *decoder) = (bytes, new);
+            let (name, bytes) = (&entry.info.name, entry.bytes);
+            let new = if sink.wants(name) {
+                let format = match entry.dtype.as_str() {
+                    "F32" => Format::F32,
+                    "F16" => Format::F16,
+                    "BF16" => Format::Bf16,
+                    other => return Err(self.broken("dtype", format!("{name} is {other}; expected F32, F16 or BF16"))),
+                };
+                Some(Decoder::new(name, format, bytes)?)
+            } else {
+                None
+            };
+            if let State::Data { left, decoder, .. } = &mut self.state {
+                (*left, *decoder) = (bytes, new);
+            }
+            if bytes > 0 {
+                return Ok(());
+            }
+            self.end_tensor(sink)?;
         }
-        if bytes == 0 {
-            return self.end_tensor(sink);
-        }
-        Ok(())
     }
 
     fn end_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
@@ -153,7 +203,7 @@ impl Reader {
             }
             *next += 1;
         }
-        self.start_tensor(sink)
+        Ok(())
     }
 }
 
@@ -255,17 +305,20 @@ mod tests {
             ("header", header("{\"a\": 1}")),
             ("header", header("not json at all")),
             ("header", file("\u{1}\u{2}\u{3}", &[])),
-            // a hole, an overlap, a size that contradicts the shape, a shape that overflows
-            ("header", header(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#)),
+            ("header", header(r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#)),
+            ("header", header(r#"{"a":{"dtype":"F32","shape":[1]}}"#)),
+            ("offsets", header(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#)), // a hole
+            ("offsets", header(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#)), // backwards
             (
-                "header",
+                "offsets", // an overlap
                 header(
                     r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
                 ),
             ),
-            ("header", header(r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#)),
-            ("header", header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#)),
-            ("header", header(r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#)),
+            ("size", header(r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#)),
+            ("size", header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#)),
+            ("size", header(r#"{"a":{"dtype":"F4","shape":[1],"data_offsets":[0,0]}}"#)), // half a byte
+            ("dtype", header(r#"{"a":{"dtype":"Q8","shape":[8],"data_offsets":[0,8]}}"#)),
             ("dtype", header(r#"{"a":{"dtype":"I32","shape":[8],"data_offsets":[0,32]}}"#)),
         ];
         for (rule, bytes) in cases {
@@ -279,9 +332,26 @@ mod tests {
 
     #[test]
     fn a_tensor_as_large_as_the_address_space_is_refused_without_a_panic() {
-        let count = usize::MAX / 64;
+        let count = u64::MAX / 64;
         let header = format!(r#"{{"a":{{"dtype":"F32","shape":[{count}],"data_offsets":[0,{}]}}}}"#, count * 4);
         let error = read(&file(&header, &[]), 64).err().expect("refused");
         assert_eq!(error.code(), Code::OutOfMemory, "{error}");
+    }
+
+    #[test]
+    fn a_table_of_half_a_gigabyte_and_more_is_as_good_as_any() {
+        // mGTE's words in f32: its size in bits does not fit into a page's 32-bit count.
+        let header = r#"{"skip.words":{"dtype":"F32","shape":[250048,768],"data_offsets":[0,768147456]}}"#;
+        let error = read(&file(header, &[0; 64]), 64).err().expect("it ends too early");
+        assert!(error.message().starts_with("truncated"), "{error}");
+    }
+
+    #[test]
+    fn many_empty_tensors_do_not_exhaust_the_stack() {
+        let tensors: Vec<String> = (0..100_000)
+            .map(|index| format!(r#""{index}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#))
+            .collect();
+        let sink = read(&file(&format!("{{{}}}", tensors.join(",")), &[]), 1 << 20).expect("a valid file");
+        assert_eq!(sink.tensors.len(), 100_000);
     }
 }

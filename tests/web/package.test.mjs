@@ -93,7 +93,7 @@ test("types: what is documented compiles, what is wrong does not", () => {
     export async function all(): Promise<Float32Array[]> {
       const embedder: Embedder = await Embedder.load(sources[0]!, { revision: "main", worker: false, dimensions: 3, signal: AbortSignal.timeout(9), onProgress: ({ loaded, total, file }) => console.log(loaded, total, file.length) });
       const output: Output = await embedder.encodeQueries(["a"], { onProgress: ({ done, total }) => console.log(done / total) });
-      const tokens: Tokens[] = await embedder.tokenize(["a"], "document");
+      const tokens: Tokens[] = await embedder.tokenize(["a"], { role: "document" });
       const count: number = output.usage.tokens + output.usage.truncated.length + embedder.dimensions + embedder.maxTokens + tokens.length;
       console.log(count);
       try { await embedder.encode(Object.freeze(["a"])); } catch (error) {
