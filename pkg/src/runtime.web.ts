@@ -9,12 +9,14 @@ export const runtime: Runtime = {
   fetch: (url, init) => fetch(url, init),
 
   onTrap(listener) {
-    const onError = (event: ErrorEvent) => {
-      if (event.error instanceof WebAssembly.RuntimeError) listener(event.error);
+    const seen = (event: Event, error: unknown) => {
+      if (!(error instanceof WebAssembly.RuntimeError)) return;
+      // The call tells of it; the page must not take the worker for lost.
+      event.preventDefault();
+      listener(error);
     };
-    const onRejection = (event: PromiseRejectionEvent) => {
-      if (event.reason instanceof WebAssembly.RuntimeError) listener(event.reason);
-    };
+    const onError = (event: ErrorEvent) => seen(event, event.error);
+    const onRejection = (event: PromiseRejectionEvent) => seen(event, event.reason);
     addEventListener("error", onError);
     addEventListener("unhandledrejection", onRejection);
     return () => {

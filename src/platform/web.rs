@@ -3,6 +3,9 @@
 //! `fetch` is handed in, so that a caller can add headers, and Node can read `file:` addresses. What came from an
 //! address is kept in the Cache API where there is one.
 
+#[cfg(not(target_feature = "simd128"))]
+compile_error!("without SIMD the page is four times slower: RUSTFLAGS must not replace the flags of .cargo/config.toml");
+
 use std::{cell::RefCell, collections::HashMap};
 
 use js_sys::{Function, Object, Promise, Reflect, Uint8Array};

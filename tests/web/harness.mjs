@@ -34,7 +34,7 @@ export function scratch(test) {
 export function nativeVectors(test, texts) {
   const folder = scratch(test);
   writeFileSync(join(folder, "in.jsonl"), texts.map((text) => JSON.stringify(text)).join("\n"));
-  const binary = path(`${process.env.CARGO_TARGET_DIR ?? "target"}/release/wick`);
+  const binary = path("target/release/wick");
   const output = join(folder, "out.npy");
   execFileSync(binary, ["encode", "--model", path(MODEL), "--input", join(folder, "in.jsonl"), "--output", output]);
   const bytes = readFileSync(output);

@@ -1,7 +1,7 @@
 // The packed npm package as a user installs it: in Node, in a Vite project, and what its types allow.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -83,6 +83,32 @@ test("in Node: a path, bytes, errors and abort", () => {
   assert.equal(maxTokens, 256);
   const after = ["aborted", 1, "disposed"];
   assert.deepEqual(rest, [...after, value, 256, ...after, "missing_file", "invalid_weights", "network"]);
+});
+
+test("in Node: a trap and a listener that throws end neither the program nor what is behind", () => {
+  const tokenizer = JSON.parse(readFileSync(path(`${MODEL}/tokenizer.json`), "utf8"));
+  tokenizer.normalizer = { type: "Precompiled", precompiled_charsmap: "AAAAAA==" };
+  writeFileSync(join(project, "trap.json"), JSON.stringify(tokenizer));
+  const output = node(`
+    import { pathToFileURL } from "node:url";
+    import { Embedder } from "wick-embed";
+    process.on("uncaughtException", () => {}); // as servers do
+    console.error = (error) => results.push(error.message);
+    const folder = pathToFileURL(${JSON.stringify(`${path(MODEL)}/`)});
+    const files = Object.fromEntries(["config.json", "modules.json", "1_Pooling/config.json", "model.safetensors"].map((file) => [file, new URL(file, folder)]));
+    const code = (promise) => promise.then(() => "none", (error) => error.code);
+    const results = [];
+    results.push(await code(Embedder.load({ ...files, "tokenizer.json": "./trap.json" })));
+    const embedder = await Embedder.load(folder);
+    let thrown = false;
+    const onProgress = () => { if (!thrown) { thrown = true; throw new Error("mine"); } };
+    results.push((await embedder.encode(["a"], { onProgress })).dense.length);
+    embedder.dispose();
+    // On this thread the trap ends the module for good.
+    results.push(await code(Embedder.load({ ...files, "tokenizer.json": "./trap.json" }, { worker: false })));
+    results.push(await code(Embedder.load(folder, { worker: false })));
+    console.log(JSON.stringify(results));`);
+  assert.deepEqual(JSON.parse(output), ["crashed", "mine", 1, "crashed", "crashed"]);
 });
 
 test("types: what is documented compiles, what is wrong does not", () => {
