@@ -116,7 +116,6 @@ impl Tokenizer {
                 format!("{max_tokens} leaves no room beside {special} special tokens"),
             ));
         }
-        inner.with_padding(None);
         // One token more than fits: what is cut shows. (Where nothing is added, the crate itself does not say that it cut.)
         let spare = usize::from(special == 0);
         guarded(|| {
