@@ -40,9 +40,13 @@ node_is_recent() { has node && has npm && node -e 'process.exit(parseInt(process
 setup_rust() {
   has cc || apt_install build-essential
   has curl || apt_install curl ca-certificates
-  [[ -f $HOME/.cargo/env ]] && . "$HOME/.cargo/env"
-  if ! has cargo; then
-    say "installing Rust"
+  if ! has cargo && [[ -f $HOME/.cargo/env ]]; then . "$HOME/.cargo/env"; fi
+  has cargo && return
+  say "installing Rust"
+  # Debian's own rustup, where there is one (13 and later).
+  if (apt_install rustup) 2>/dev/null; then
+    rustup toolchain install stable --profile minimal --component rustfmt --component clippy
+  else
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --profile minimal --no-modify-path
     . "$HOME/.cargo/env"
   fi

@@ -47,6 +47,17 @@ async function open(t, { context } = {}) {
         () => "no error",
         (error) => ({ code: error.code, name: error.name, at: error.at, message: error.message, isWickError: error instanceof wick.WickError }),
       );
+    // Gives the memory of the engine that is loaded next on the page's own thread.
+    globalThis.engineMemory = () => {
+      let memory;
+      const { instantiateStreaming } = WebAssembly;
+      WebAssembly.instantiateStreaming = async (...all) => {
+        const result = await instantiateStreaming.apply(WebAssembly, all);
+        memory = result.instance.exports.memory;
+        return result;
+      };
+      return () => memory;
+    };
     // Rows as base64, because numbers through the driver are slow.
     globalThis.pack = (rows) => {
       const bytes = new Uint8Array(rows.length * rows[0].byteLength);
@@ -245,17 +256,11 @@ describe("loading", () => {
   test("memory stays near the size of the weights", async (t) => {
     const { page } = await open(t);
     const bytes = await page.evaluate(async () => {
-      let memory;
-      const { instantiateStreaming } = WebAssembly;
-      WebAssembly.instantiateStreaming = async (...all) => {
-        const result = await instantiateStreaming.apply(WebAssembly, all);
-        memory = result.instance.exports.memory;
-        return result;
-      };
+      const memory = engineMemory();
       const embedder = await load("all-MiniLM-L6-v2", { worker: false });
-      const loaded = memory.buffer.byteLength;
+      const loaded = memory().buffer.byteLength;
       for (let round = 0; round < 3; round++) await embedder.encode(Array(200).fill("some words to encode, again and again"));
-      return { loaded, encoded: memory.buffer.byteLength };
+      return { loaded, encoded: memory().buffer.byteLength };
     });
     // A WebAssembly memory never shrinks, so its size is its peak.
     t.diagnostic(`after load ${(bytes.loaded / weightsSize).toFixed(3)} x weights, after encoding ${(bytes.encoded / weightsSize).toFixed(3)} x`);
@@ -496,16 +501,10 @@ describe("failures have a code, and the next call works", () => {
   test("of a trap: the call is rejected, those behind it too, and a new worker works", async (t) => {
     const { page } = await open(t);
     const codes = await page.evaluate(async () => {
-      let memory;
-      const { instantiateStreaming } = WebAssembly;
-      WebAssembly.instantiateStreaming = async (...all) => {
-        const result = await instantiateStreaming.apply(WebAssembly, all);
-        memory = result.instance.exports.memory;
-        return result;
-      };
+      const memory = engineMemory();
       const embedder = await load("all-MiniLM-L6-v2", { worker: false });
       // Half the heap overwritten: the next call cannot but trap.
-      new Uint8Array(memory.buffer).fill(0xff, 1 << 20);
+      new Uint8Array(memory().buffer).fill(0xff, 1 << 20);
       const first = failure(embedder.encode(["a"]));
       const behind = failure(embedder.encode(["b"]));
       const fresh = await load("all-MiniLM-L6-v2");
