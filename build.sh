@@ -173,7 +173,7 @@ test_() {
   check
   say "native tests"
   cargo test --locked --release --features cli
-  pkg; www
+  www
   say "page, package and Node"
   node --test --test-concurrency=1 tests/web/*.test.mjs
 }

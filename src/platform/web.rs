@@ -4,9 +4,7 @@
 //! address is kept in the Cache API where there is one.
 
 #[cfg(not(target_feature = "simd128"))]
-compile_error!(
-    "without SIMD the page is four times slower: RUSTFLAGS must not replace the flags of .cargo/config.toml"
-);
+compile_error!("the engine is built with SIMD: RUSTFLAGS must not replace the flags of .cargo/config.toml");
 
 use std::{cell::RefCell, collections::HashMap};
 
