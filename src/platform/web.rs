@@ -57,12 +57,13 @@ impl WebFiles {
     }
 
     /// After a load that failed: ends what is still under way, and drops what this load kept or used if `code` says that a
-    /// file's contents were to blame, so that a broken file is not found again.
+    /// file itself was to blame, so that what is broken or missing is not found so again.
     pub async fn give_up(&self, code: Code) {
         self.abort.abort();
         let broken = matches!(
             code,
-            Code::InvalidJson
+            Code::MissingFile // or its absence would be kept
+                | Code::InvalidJson
                 | Code::InvalidConfig
                 | Code::InvalidTokenizer
                 | Code::InvalidWeights
