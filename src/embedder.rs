@@ -10,7 +10,7 @@ use crate::{
     ops::{Device, Ops, candle::Candle},
     platform::{Body, Files, Pacer},
     text::{self, Batch, Encoded, Prompts, Role, Tokenizer},
-    weights::{Loader, safetensors},
+    weights::{Loader, Reader},
 };
 
 /// Most tokens of a batch that has more than one text. Bounds the memory of activations (the widest of MiniLM is 6 MB here)
@@ -111,6 +111,7 @@ pub struct Token {
 struct Engine<O: Ops> {
     ops: O,
     encoder: Encoder<O>,
+    width: usize,
 }
 
 /// A loaded model.
@@ -199,8 +200,8 @@ impl Embedder {
         }
 
         let ops = Candle::on(options.device)?;
-        let mut loader = Loader::new(WEIGHTS, &ops, &architecture);
-        let mut reader = safetensors::Reader::new(WEIGHTS);
+        let mut loader = Loader::new(WEIGHTS, &ops, &architecture, None);
+        let mut reader = Reader::new(WEIGHTS)?;
         let mut pacer = Pacer::new();
         while let Some(chunk) = weights.chunk().await? {
             reader.push(chunk, &mut loader)?;
@@ -211,7 +212,7 @@ impl Embedder {
         meter.end(WEIGHTS);
         let encoder = loader.finish()?;
         Ok(Self {
-            engine: Engine { ops, encoder },
+            engine: Engine { ops, encoder, width: architecture.width },
             tokenizer,
             prompts,
             head,
@@ -269,7 +270,7 @@ impl Embedder {
 
     /// Components of a vector.
     pub fn dimensions(&self) -> usize {
-        self.head.width(self.engine.encoder.width)
+        self.head.width(self.engine.width)
     }
 
     /// Most tokens of a text, special tokens included.

@@ -5,68 +5,164 @@
 
 use crate::{
     error::{Code, Error, Result},
-    ops::{Activation, Linear, Norm, Ops, Weights},
+    ops::{Activation, Attention, Half, Linear, Norm, Ops, Relative, Weights},
     text::Batch,
 };
 
-/// A transformer encoder, post-norm.
+/// A transformer encoder.
 pub struct Encoder<W: Weights> {
     pub embeddings: Embeddings<W>,
+    /// Where every layer has its norms.
+    pub order: NormOrder,
     pub layers: Vec<Layer<W>>,
-    /// Width of the hidden states.
-    pub width: usize,
-    /// Attention heads.
-    pub heads: usize,
+    /// The norm after the last layer, in pre-norm encoders.
+    pub final_norm: Option<Norm<W>>,
+    /// Added to the attention scores of every layer.
+    pub relative: Option<Relative<W>>,
 }
 
-/// Word, position and segment embeddings, summed and normalised.
+/// Where the norms of a layer stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormOrder {
+    /// `x = norm(x + f(x))`.
+    Post,
+    /// `x = x + f(norm(x))`.
+    Pre,
+}
+
+/// Word embeddings plus, where a family has them, position and segment embeddings; then a norm.
 pub struct Embeddings<W: Weights> {
-    pub words: W::Table,
-    pub positions: W::Table,
-    pub types: W::Table,
-    pub norm: Norm<W>,
-    /// Rows of the three tables: an id at or above its bound is an error.
-    pub vocabulary: usize,
-    pub max_positions: usize,
-    pub type_vocabulary: usize,
+    pub words: Lookup<W>,
+    pub positions: Option<Positions<W>>,
+    pub types: Option<Lookup<W>>,
+    pub norm: Option<Norm<W>>,
 }
 
-/// `x = norm(x + attention(x))`, then `x = norm(x + mlp(x))`.
+/// A table and its rows: an id at or above them is an error.
+pub struct Lookup<W: Weights> {
+    pub table: W::Table,
+    pub rows: usize,
+}
+
+/// Learned position embeddings.
+pub struct Positions<W: Weights> {
+    pub lookup: Lookup<W>,
+    /// In RoBERTa's numbering the id of the padding token: it is the position of padding tokens that stand in a text, and all
+    /// others count up from the one after it. Without one, positions count from zero.
+    pub padding: Option<u32>,
+}
+
+/// Attention, then a gated or plain MLP.
 pub struct Layer<W: Weights> {
-    /// Query, key and value side by side: `[3 width, width]`.
+    /// Query, key and value side by side: `[3 heads head_width, width]`.
     pub qkv: Linear<W>,
+    pub attention: Attention,
     pub attention_output: Linear<W>,
-    pub attention_norm: Norm<W>,
+    /// The first layer of ModernBERT has none: its input is normalised already.
+    pub attention_norm: Option<Norm<W>>,
+    pub mlp: Mlp<W>,
+    pub mlp_norm: Norm<W>,
+}
+
+/// `down(activation(up(x)))`, or with a gate `down(a ⊙ activation(b))` where `up` gives `a` and `b` side by side.
+pub struct Mlp<W: Weights> {
     pub up: Linear<W>,
     pub activation: Activation,
+    /// The half of `up`'s output that the activation is applied to; none for a plain MLP.
+    pub gate: Option<Half>,
     pub down: Linear<W>,
-    pub mlp_norm: Norm<W>,
 }
 
 impl<O: Ops> Encoder<O> {
     /// Hidden states `[tokens, width]` of a batch with at least one token.
     pub fn forward(&self, ops: &O, batch: &Batch) -> Result<O::Tensor> {
-        let embeddings = &self.embeddings;
-        let positions: Vec<u32> = batch.spans.iter().flat_map(|span| 0..span.len() as u32).collect();
-        within("token", &batch.ids, embeddings.vocabulary)?;
-        within("position", &positions, embeddings.max_positions)?;
-        within("segment", &batch.type_ids, embeddings.type_vocabulary)?;
-        let summed = ops.gather(&[
-            (&embeddings.words, &batch.ids),
-            (&embeddings.positions, &positions),
-            (&embeddings.types, &batch.type_ids),
-        ])?;
-        let mut x = ops.add_norm(summed, None, &embeddings.norm)?;
+        let mut x = self.embeddings.forward(ops, batch)?;
         for layer in &self.layers {
-            let qkv = ops.linear(&x, &layer.qkv, Activation::None)?;
-            let context = ops.attention(&qkv, &batch.spans, self.heads)?;
-            let attended = ops.linear(&context, &layer.attention_output, Activation::None)?;
-            x = ops.add_norm(attended, Some(&x), &layer.attention_norm)?;
-            let inner = ops.linear(&x, &layer.up, layer.activation)?;
-            let mlp = ops.linear(&inner, &layer.down, Activation::None)?;
-            x = ops.add_norm(mlp, Some(&x), &layer.mlp_norm)?;
+            x = match self.order {
+                NormOrder::Post => {
+                    let attended = layer.attend(ops, &x, batch, self.relative.as_ref())?;
+                    x = match &layer.attention_norm {
+                        Some(norm) => ops.add_norm(attended, Some(&x), norm)?,
+                        None => ops.add(attended, &x)?,
+                    };
+                    ops.add_norm(layer.mlp.forward(ops, &x)?, Some(&x), &layer.mlp_norm)?
+                }
+                NormOrder::Pre => {
+                    let attended = match &layer.attention_norm {
+                        Some(norm) => layer.attend(ops, &ops.norm(&x, norm)?, batch, self.relative.as_ref())?,
+                        None => layer.attend(ops, &x, batch, self.relative.as_ref())?,
+                    };
+                    x = ops.add(attended, &x)?;
+                    ops.add(layer.mlp.forward(ops, &ops.norm(&x, &layer.mlp_norm)?)?, &x)?
+                }
+            };
         }
-        Ok(x)
+        match &self.final_norm {
+            Some(norm) => ops.norm(&x, norm),
+            None => Ok(x),
+        }
+    }
+}
+
+impl<W: Weights> Embeddings<W> {
+    fn forward(&self, ops: &W, batch: &Batch) -> Result<W::Tensor>
+    where
+        W: Ops,
+    {
+        within("token", &batch.ids, self.words.rows)?;
+        let mut lookups = vec![(&self.words.table, batch.ids.as_slice())];
+        let positions;
+        if let Some(learned) = &self.positions {
+            positions = learned.of(batch);
+            within("position", &positions, learned.lookup.rows)?;
+            lookups.push((&learned.lookup.table, &positions));
+        }
+        if let Some(types) = &self.types {
+            within("segment", &batch.type_ids, types.rows)?;
+            lookups.push((&types.table, &batch.type_ids));
+        }
+        let summed = ops.gather(&lookups)?;
+        match &self.norm {
+            Some(norm) => ops.add_norm(summed, None, norm),
+            None => Ok(summed),
+        }
+    }
+}
+
+impl<W: Weights> Positions<W> {
+    fn of(&self, batch: &Batch) -> Vec<u32> {
+        let mut positions = Vec::with_capacity(batch.ids.len());
+        for span in &batch.spans {
+            match self.padding {
+                None => positions.extend(0..span.len() as u32),
+                Some(padding) => {
+                    let mut last = padding;
+                    positions.extend(batch.ids[span.clone()].iter().map(|&id| {
+                        last += u32::from(id != padding);
+                        if id == padding { padding } else { last }
+                    }));
+                }
+            }
+        }
+        positions
+    }
+}
+
+impl<O: Ops> Layer<O> {
+    fn attend(&self, ops: &O, x: &O::Tensor, batch: &Batch, relative: Option<&Relative<O>>) -> Result<O::Tensor> {
+        let qkv = ops.linear(x, &self.qkv, Activation::None)?;
+        let context = ops.attention(&qkv, &batch.spans, &self.attention, relative)?;
+        ops.linear(&context, &self.attention_output, Activation::None)
+    }
+}
+
+impl<O: Ops> Mlp<O> {
+    fn forward(&self, ops: &O, x: &O::Tensor) -> Result<O::Tensor> {
+        let inner = match self.gate {
+            Some(half) => ops.gated(x, &self.up, self.activation, half)?,
+            None => ops.linear(x, &self.up, self.activation)?,
+        };
+        ops.linear(&inner, &self.down, Activation::None)
     }
 }
 

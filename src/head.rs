@@ -33,12 +33,10 @@ impl DenseHead {
     /// One vector per text of the batch, in its order.
     pub async fn apply<O: Ops>(&self, ops: &O, hidden: &O::Tensor, batch: &Batch) -> Result<Vec<Vec<f32>>> {
         let mut rows = vec![Vec::new(); batch.spans.len()];
-        for &pooling in &self.pooling {
-            let pooled = ops.read(&ops.pool(hidden, &batch.pooled, pooling)?).await?;
-            let width = pooled.len() / rows.len().max(1);
-            for (row, values) in rows.iter_mut().zip(pooled.chunks_exact(width.max(1))) {
-                row.extend_from_slice(values);
-            }
+        let pooled = ops.read(&ops.pool(hidden, &batch.pooled, &self.pooling)?).await?;
+        let width = pooled.len() / rows.len().max(1);
+        for (row, values) in rows.iter_mut().zip(pooled.chunks_exact(width.max(1))) {
+            row.extend_from_slice(values);
         }
         for row in &mut rows {
             row.truncate(self.width(row.len() / self.pooling.len().max(1)));

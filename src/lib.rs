@@ -26,10 +26,12 @@ pub mod hub;
 pub mod model;
 pub mod ops;
 pub mod platform;
+pub mod sparse;
 pub mod text;
 pub mod weights;
 
 pub use embedder::{Embedder, LoadOptions, Output, Token, Usage, Vectors, Watch};
 pub use error::{Code, Error, Result};
 pub use ops::Device;
+pub use sparse::SparseVector;
 pub use text::Role;

@@ -12,7 +12,7 @@ use wick_embed::{
     ops::{Ops, candle::Candle},
     platform::native::block_on,
     text::{Batch, Encoded},
-    weights::{Loader, safetensors::Reader},
+    weights::{Loader, Reader},
 };
 
 const DIR: &str = "tests/fixtures/bert-tiny";
@@ -22,8 +22,8 @@ const TEXTS: [&[u32]; 2] = [&[2, 17, 45, 9, 60, 71, 3], &[2, 33, 80, 3]];
 fn encoder(ops: &Candle) -> Encoder<Candle> {
     let config = Config::from_bytes(&read(&format!("{DIR}/config.json"))).expect("config");
     let architecture = Architecture::from_config(&config).expect("supported");
-    let mut loader = Loader::new("model.safetensors", ops, &architecture);
-    let mut reader = Reader::new("model.safetensors");
+    let mut loader = Loader::new("model.safetensors", ops, &architecture, None);
+    let mut reader = Reader::new("model.safetensors").expect("known");
     reader.push(&read(&format!("{DIR}/model.safetensors")), &mut loader).expect("valid");
     reader.finish().expect("whole");
     loader.finish().expect("complete")

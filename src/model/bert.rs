@@ -1,10 +1,10 @@
 //! BERT (<https://arxiv.org/abs/1810.04805>), as `BertModel` of transformers computes it; the encoder of all-MiniLM-L6-v2.
 
-use super::Config;
+use super::{Config, names::Names};
 use crate::{
-    encoder::{Embeddings, Encoder, Layer},
+    encoder::{Embeddings, Encoder, Layer, Mlp, NormOrder, Positions},
     error::{Code, Error, Result},
-    ops::{Activation, Linear, Norm},
+    ops::{Activation, Attention},
     weights::Source,
 };
 
@@ -47,18 +47,16 @@ impl Bert {
     }
 
     pub fn build<S: Source>(&self, source: &mut S) -> Result<Encoder<S::Weights>> {
-        // Checkpoints saved from a model with a task head have all names under `bert.`.
-        let prefix = if source.has("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
-        let mut names = Names { source, prefix };
+        let mut names = Names::below(source, &["", "bert."], "embeddings.word_embeddings.weight");
         let (width, inner) = (self.width, self.inner);
         let embeddings = Embeddings {
-            words: names.table("embeddings.word_embeddings", [self.vocabulary, width])?,
-            positions: names.table("embeddings.position_embeddings", [self.max_positions, width])?,
-            types: names.table("embeddings.token_type_embeddings", [self.type_vocabulary, width])?,
-            norm: names.norm("embeddings.LayerNorm", width, self.epsilon)?,
-            vocabulary: self.vocabulary,
-            max_positions: self.max_positions,
-            type_vocabulary: self.type_vocabulary,
+            words: names.lookup("embeddings.word_embeddings", self.vocabulary, width)?,
+            positions: Some(Positions {
+                lookup: names.lookup("embeddings.position_embeddings", self.max_positions, width)?,
+                padding: None,
+            }),
+            types: Some(names.lookup("embeddings.token_type_embeddings", self.type_vocabulary, width)?),
+            norm: Some(names.norm("embeddings.LayerNorm", width, self.epsilon)?),
         };
         let layers = (0..self.layers)
             .map(|index| {
@@ -66,54 +64,20 @@ impl Bert {
                 let attention = format!("{layer}.attention");
                 let qkv = ["query", "key", "value"].map(|part| format!("{attention}.self.{part}"));
                 Ok(Layer {
-                    qkv: names.linear(&qkv, [width, width])?,
-                    attention_output: names.linear(&[format!("{attention}.output.dense")], [width, width])?,
-                    attention_norm: names.norm(&format!("{attention}.output.LayerNorm"), width, self.epsilon)?,
-                    up: names.linear(&[format!("{layer}.intermediate.dense")], [inner, width])?,
-                    activation: self.activation,
-                    down: names.linear(&[format!("{layer}.output.dense")], [width, inner])?,
+                    qkv: names.linear(&qkv, [width, width], true)?,
+                    attention: Attention::full(self.heads, width / self.heads),
+                    attention_output: names.linear(&[format!("{attention}.output.dense")], [width, width], true)?,
+                    attention_norm: Some(names.norm(&format!("{attention}.output.LayerNorm"), width, self.epsilon)?),
+                    mlp: Mlp {
+                        up: names.linear(&[format!("{layer}.intermediate.dense")], [inner, width], true)?,
+                        activation: self.activation,
+                        gate: None,
+                        down: names.linear(&[format!("{layer}.output.dense")], [width, inner], true)?,
+                    },
                     mlp_norm: names.norm(&format!("{layer}.output.LayerNorm"), width, self.epsilon)?,
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Encoder { embeddings, layers, width, heads: self.heads })
-    }
-}
-
-/// PyTorch's naming below a prefix: a module's `weight` and `bias`.
-struct Names<'a, S> {
-    source: &'a mut S,
-    prefix: &'static str,
-}
-
-impl<S: Source> Names<'_, S> {
-    fn all(&self, modules: &[String], field: &str) -> Vec<String> {
-        modules.iter().map(|module| format!("{}{module}.{field}", self.prefix)).collect()
-    }
-
-    fn table(&mut self, module: &str, shape: [usize; 2]) -> Result<<S::Weights as crate::ops::Weights>::Table> {
-        self.source.table(&format!("{}{module}.weight", self.prefix), shape)
-    }
-
-    /// One linear map from the stacked rows of several, each `[outputs, inputs]`.
-    fn linear(&mut self, modules: &[String], shape: [usize; 2]) -> Result<Linear<S::Weights>> {
-        Ok(Linear {
-            weight: self.source.matrix(&self.all(modules, "weight"), shape)?,
-            bias: self.source.vector(&self.all(modules, "bias"), shape[0])?,
-        })
-    }
-
-    fn norm(&mut self, module: &str, width: usize, epsilon: f64) -> Result<Norm<S::Weights>> {
-        let module = [module.to_owned()];
-        // Checkpoints converted from TensorFlow keep its names: gamma and beta.
-        let (gain, bias) = match self.source.has(&self.all(&module, "gamma")[0]) {
-            true => ("gamma", "beta"),
-            false => ("weight", "bias"),
-        };
-        Ok(Norm {
-            gain: self.source.vector(&self.all(&module, gain), width)?,
-            bias: self.source.vector(&self.all(&module, bias), width)?,
-            epsilon,
-        })
+        Ok(Encoder { embeddings, order: NormOrder::Post, layers, final_norm: None, relative: None })
     }
 }

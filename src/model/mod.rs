@@ -6,6 +6,7 @@
 
 mod bert;
 mod config;
+mod names;
 pub mod pipeline;
 
 pub use config::Config;

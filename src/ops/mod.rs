@@ -7,12 +7,16 @@
 //! Activations are one packed `[tokens, width]` tensor; texts are told apart by offsets. Padding does not exist.
 
 pub mod candle;
+pub mod host;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    weights::Values,
+};
 
-/// What stands in a model's weight fields: tensor names before loading, an executor's own form afterwards.
+/// What stands in a model's weight fields: nothing while a model is only declared, an executor's own form afterwards.
 pub trait Weights {
     /// Of a linear map: `[outputs, inputs]`.
     type Matrix;
@@ -25,14 +29,24 @@ pub trait Weights {
 /// A linear map `y = x Wᵀ + b`.
 pub struct Linear<W: Weights + ?Sized> {
     pub weight: W::Matrix,
-    pub bias: W::Vector,
+    pub bias: Option<W::Vector>,
 }
 
-/// Layer norm over the last axis: `(x - mean) / sqrt(variance + epsilon) * gain + bias`, biased variance.
+/// A norm over the last axis, with gain and, where there is one, bias.
 pub struct Norm<W: Weights + ?Sized> {
+    pub kind: NormKind,
     pub gain: W::Vector,
-    pub bias: W::Vector,
+    pub bias: Option<W::Vector>,
     pub epsilon: f64,
+}
+
+/// What a [`Norm`] computes before gain and bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// `(x - mean) / sqrt(variance + epsilon)`, biased variance.
+    Layer,
+    /// `x / sqrt(mean(x²) + epsilon)`.
+    Rms,
 }
 
 /// The function applied to the output of a [`Linear`].
@@ -44,6 +58,54 @@ pub enum Activation {
     /// The tanh approximation that configurations call `gelu_new` or `gelu_pytorch_tanh`.
     GeluTanh,
     Relu,
+    /// `x / (1 + exp(-x))`, also called swish.
+    Silu,
+    Tanh,
+}
+
+/// A half of a gated map's output columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    First,
+    Second,
+}
+
+/// How a layer attends, within one text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    pub heads: usize,
+    /// Width of a head.
+    pub head_width: usize,
+    /// What scores are multiplied by before the softmax.
+    pub scale: f64,
+    /// Rotary position embedding (<https://arxiv.org/abs/2104.09864>): radians per position for each pair of components, of which
+    /// there are half as many as a head has. Component `i` is paired with `i + head_width / 2`.
+    pub rotary: Option<Arc<[f32]>>,
+    /// How many tokens to either side a token sees; all without one.
+    pub window: Option<usize>,
+}
+
+impl Attention {
+    /// Every token sees every other; scores are divided by the root of the head's width.
+    pub fn full(heads: usize, head_width: usize) -> Self {
+        Self { heads, head_width, scale: 1.0 / (head_width as f64).sqrt(), rotary: None, window: None }
+    }
+}
+
+/// T5's relative position bias, added to the scores of every layer.
+pub struct Relative<W: Weights + ?Sized> {
+    /// `[buckets, heads]`.
+    pub table: W::Table,
+    /// The bucket of each distance, key minus query, from `-reach` to `reach`; what lies further off is in the outermost.
+    pub buckets: Vec<u32>,
+}
+
+impl<W: Weights + ?Sized> Relative<W> {
+    /// The bucket of a distance, key minus query.
+    pub fn bucket(&self, distance: isize) -> usize {
+        let reach = (self.buckets.len() / 2) as isize;
+        self.buckets[(distance.clamp(-reach, reach) + reach) as usize] as usize
+    }
 }
 
 /// How the token vectors of one text become one vector.
@@ -95,21 +157,24 @@ impl std::str::FromStr for Device {
     }
 }
 
-/// The operations of an executor. Shapes are `[rows, width]`, values f32.
-///
-/// A row of every result depends only on the rows of its own text: not on other texts of the batch, nor on their order.
-pub trait Ops: Weights {
-    /// Activations on the executor's device.
-    type Tensor;
-
-    /// Takes a `[outputs, inputs]` row-major weight and packs it for [`linear`](Ops::linear).
-    fn matrix(&self, outputs: usize, inputs: usize, values: Vec<f32>) -> Result<Self::Matrix>;
+/// Takes weights into an executor, once, in the form its operations read.
+pub trait Pack: Weights {
+    /// Takes a `[outputs, inputs]` row-major weight and packs it for [`Ops::linear`].
+    fn matrix(&self, outputs: usize, inputs: usize, values: Values) -> Result<Self::Matrix>;
 
     /// Takes a bias or gain.
     fn vector(&self, values: Vec<f32>) -> Result<Self::Vector>;
 
     /// Takes a `[rows, width]` embedding.
-    fn table(&self, rows: usize, width: usize, values: Vec<f32>) -> Result<Self::Table>;
+    fn table(&self, rows: usize, width: usize, values: Values) -> Result<Self::Table>;
+}
+
+/// The operations of an executor. Shapes are `[rows, width]`; activations are f32 whatever form the weights have.
+///
+/// A row of every result depends only on the rows of its own text: not on other texts of the batch, nor on their order.
+pub trait Ops: Pack {
+    /// Activations on the executor's device.
+    type Tensor;
 
     /// The sum over all lookups of the tables' rows: `y[t] = Σ table[ids[t]]`. Ids must be below the table's rows.
     fn gather(&self, lookups: &[(&Self::Table, &[u32])]) -> Result<Self::Tensor>;
@@ -117,15 +182,46 @@ pub trait Ops: Weights {
     /// `activation(x Wᵀ + b)`.
     fn linear(&self, x: &Self::Tensor, linear: &Linear<Self>, activation: Activation) -> Result<Self::Tensor>;
 
-    /// Scaled dot-product attention within each span of a `[tokens, 3 width]` tensor that holds q, k and v side by side,
-    /// each as `heads` equal parts. The result is `[tokens, width]`.
-    fn attention(&self, qkv: &Self::Tensor, spans: &[Span], heads: usize) -> Result<Self::Tensor>;
+    /// The product of the two halves of `x Wᵀ + b`, the activation being applied to one of them.
+    fn gated(
+        &self,
+        x: &Self::Tensor,
+        linear: &Linear<Self>,
+        activation: Activation,
+        activated: Half,
+    ) -> Result<Self::Tensor>;
+
+    /// Dot-product attention within each span of a `[tokens, 3 heads head_width]` tensor that holds q, k and v side by side,
+    /// each as equal parts for the heads. The result is `[tokens, heads head_width]`.
+    fn attention(
+        &self,
+        qkv: &Self::Tensor,
+        spans: &[Span],
+        attention: &Attention,
+        relative: Option<&Relative<Self>>,
+    ) -> Result<Self::Tensor>;
 
     /// `norm(x + residual)`.
     fn add_norm(&self, x: Self::Tensor, residual: Option<&Self::Tensor>, norm: &Norm<Self>) -> Result<Self::Tensor>;
 
-    /// One `[width]` row for each span: `[spans, width]`. An empty span gives zeros.
-    fn pool(&self, x: &Self::Tensor, spans: &[Span], pooling: Pooling) -> Result<Self::Tensor>;
+    /// `norm(x)`.
+    fn norm(&self, x: &Self::Tensor, norm: &Norm<Self>) -> Result<Self::Tensor>;
+
+    /// `x + residual`.
+    fn add(&self, x: Self::Tensor, residual: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// One row for each span, its poolings side by side: `[spans, poolings width]`. An empty span gives zeros.
+    fn pool(&self, x: &Self::Tensor, spans: &[Span], poolings: &[Pooling]) -> Result<Self::Tensor>;
+
+    /// For each span and each row of the table the largest product with a token of the span, plus the row's bias:
+    /// `y[s, v] = max over t in s of x[t] · words[v] + bias[v]`, as `[spans, rows]`. `[tokens, rows]` never exists. No span may be empty.
+    fn vocab_max(
+        &self,
+        x: &Self::Tensor,
+        words: &Self::Table,
+        bias: Option<&Self::Vector>,
+        spans: &[Span],
+    ) -> Result<Self::Tensor>;
 
     /// Brings a tensor to the host, row-major.
     fn read(&self, x: &Self::Tensor) -> impl Future<Output = Result<Vec<f32>>>;

@@ -1,16 +1,16 @@
 //! From named tensors to an executor's weights.
 //!
-//! A [`Blueprint`] builds a model by asking a [`Source`] for each weight by name. It is run twice: when the header has
-//! arrived, against a source that only writes down what is wanted (so that a missing tensor or a wrong shape is known before the
-//! data is downloaded), and at the end, against one that gives the packed weights out in the same order. In between,
-//! every tensor is packed through [`Ops`] as soon as it is complete.
+//! A [`Blueprint`] builds a model by asking a [`Source`] for each weight by name. It is run twice: when the names are
+//! known (a file's header, or the index of several files), against a source that only writes down what is wanted, so that a
+//! missing tensor or a wrong shape is an error before the data is downloaded; and at the end, against one that gives the
+//! packed weights out in the same order. In between, every tensor is packed through [`Pack`] as soon as it is complete.
 
 use std::collections::HashMap;
 
-use super::{Sink, TensorInfo};
+use super::{Dtype, Sink, TensorInfo, Values};
 use crate::{
     error::{Code, Error, Result},
-    ops::{Ops, Weights},
+    ops::{Pack, Weights},
 };
 
 /// Where a blueprint takes its weights from. Shapes are those of one tensor in the file; several names are stacked by rows,
@@ -19,8 +19,11 @@ pub trait Source {
     /// The form of the weights given out.
     type Weights: Weights;
 
-    /// Whether the file has a tensor of this name.
+    /// Whether there is a tensor of this name.
     fn has(&self, name: &str) -> bool;
+
+    /// A tensor's shape, where the model's files say it nowhere else. Of a sharded checkpoint it is not known.
+    fn shape(&self, name: &str) -> Option<&[usize]>;
 
     /// A `[rows * names, inputs]` matrix.
     fn matrix(&mut self, names: &[String], shape: [usize; 2]) -> Result<<Self::Weights as Weights>::Matrix>;
@@ -41,6 +44,14 @@ pub trait Blueprint {
     fn build<S: Source>(&self, source: &mut S) -> Result<Self::Model<S::Weights>>;
 }
 
+/// Matrices and tables with fewer values stay f32: heads and small tables are sensitive and weigh nothing.
+const CONVERTED_FROM: usize = 1 << 16;
+
+/// The tensor that holds the row scales of an eight-bit one.
+pub fn scales_of(name: &str) -> String {
+    format!("{name}_scale")
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Matrix,
@@ -48,101 +59,227 @@ enum Kind {
     Table,
 }
 
+/// One tensor of a weight.
+#[derive(Debug, Default)]
+struct Part {
+    values: Option<Values>,
+    /// Whether the file has row scales for it.
+    scaled: bool,
+    scales: Option<Vec<f32>>,
+}
+
+impl Part {
+    fn is_complete(&self) -> bool {
+        self.values.is_some() && (!self.scaled || self.scales.is_some())
+    }
+}
+
 /// A weight of the model: what it is made of, and what has arrived.
-struct Slot<O: Ops> {
+struct Slot<P: Pack> {
     kind: Kind,
     /// Of one part: `[rows, inputs]`, or `[width]`.
     shape: Vec<usize>,
-    parts: Vec<Option<Vec<f32>>>,
-    packed: Option<Packed<O>>,
+    names: Vec<String>,
+    parts: Vec<Part>,
+    packed: Option<Packed<P>>,
 }
 
-enum Packed<O: Ops> {
-    Matrix(O::Matrix),
-    Vector(O::Vector),
-    Table(O::Table),
+enum Packed<P: Pack> {
+    Matrix(P::Matrix),
+    Vector(P::Vector),
+    Table(P::Table),
 }
 
-/// Receives a file's tensors and builds a blueprint's model from them.
-pub struct Loader<'a, O: Ops, B: Blueprint> {
+/// Where a tensor goes.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    slot: usize,
+    part: usize,
+    /// The row scales of the part, not its values.
+    scales: bool,
+}
+
+/// What is known of the tensors so far; shapes may come later than names.
+type Known = HashMap<String, Option<Vec<usize>>>;
+
+/// Receives the tensors of one or more files and builds a blueprint's model from them.
+pub struct Loader<'a, P: Pack, B: Blueprint> {
     file: &'a str,
-    ops: &'a O,
+    pack: &'a P,
     blueprint: &'a B,
-    tensors: HashMap<String, Vec<usize>>,
-    slots: Vec<Slot<O>>,
-    /// The slots and parts that each tensor goes to.
-    targets: HashMap<String, Vec<(usize, usize)>>,
+    /// The form of large weights; none keeps each as it is stored.
+    dtype: Option<Dtype>,
+    known: Known,
+    stored: HashMap<String, Option<Dtype>>,
+    declared: bool,
+    slots: Vec<Slot<P>>,
+    targets: HashMap<String, Vec<Target>>,
 }
 
-impl<'a, O: Ops, B: Blueprint> Loader<'a, O, B> {
+impl<'a, P: Pack, B: Blueprint> Loader<'a, P, B> {
     /// A loader for the tensors of `file`.
-    pub fn new(file: &'a str, ops: &'a O, blueprint: &'a B) -> Self {
-        Self { file, ops, blueprint, tensors: HashMap::new(), slots: Vec::new(), targets: HashMap::new() }
+    pub fn new(file: &'a str, pack: &'a P, blueprint: &'a B, dtype: Option<Dtype>) -> Self {
+        Self {
+            file,
+            pack,
+            blueprint,
+            dtype,
+            known: Known::new(),
+            stored: HashMap::new(),
+            declared: false,
+            slots: Vec::new(),
+            targets: HashMap::new(),
+        }
     }
 
-    /// Builds the model, once every tensor has arrived.
-    pub fn finish(self) -> Result<B::Model<O>>
-    where
-        O: Sized,
-    {
-        self.blueprint.build(&mut Take { file: self.file, tensors: &self.tensors, slots: self.slots.into_iter() })
+    /// A loader for tensors spread over several files, whose names the index `file` gives.
+    pub fn sharded(
+        file: &'a str,
+        names: impl IntoIterator<Item = String>,
+        pack: &'a P,
+        blueprint: &'a B,
+        dtype: Option<Dtype>,
+    ) -> Result<Self> {
+        let mut loader = Self::new(file, pack, blueprint, dtype);
+        loader.known = names.into_iter().map(|name| (name, None)).collect();
+        loader.declare()?;
+        Ok(loader)
     }
-}
 
-impl<O: Ops, B: Blueprint> Sink for Loader<'_, O, B> {
-    fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
-        self.tensors = tensors.iter().map(|info| (info.name.clone(), info.shape.clone())).collect();
-        let mut declare =
-            Declare { file: self.file, tensors: &self.tensors, slots: Vec::new(), targets: HashMap::new() };
+    fn declare(&mut self) -> Result<()> {
+        let mut declare = Declare { file: self.file, known: &self.known, slots: Vec::new(), targets: HashMap::new() };
         self.blueprint.build(&mut declare)?;
         (self.slots, self.targets) = (declare.slots, declare.targets);
+        self.declared = true;
         Ok(())
     }
 
-    fn wants(&self, name: &str) -> bool {
-        self.targets.contains_key(name)
+    /// Builds the model, once every tensor has arrived.
+    pub fn finish(self) -> Result<B::Model<P>>
+    where
+        P: Sized,
+    {
+        self.blueprint.build(&mut Take { file: self.file, known: &self.known, slots: self.slots.into_iter() })
+    }
+}
+
+impl<P: Pack, B: Blueprint> Sink for Loader<'_, P, B> {
+    fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
+        if !self.declared {
+            self.known = tensors.iter().map(|info| (info.name.clone(), Some(info.shape.clone()))).collect();
+            self.declare()?;
+        }
+        // What the model asks for first is what an error should name.
+        let mut wanted: Vec<(&TensorInfo, Target)> = tensors
+            .iter()
+            .flat_map(|info| self.targets.get(&info.name).into_iter().flatten().map(move |&target| (info, target)))
+            .collect();
+        wanted.sort_by_key(|(_, target)| (target.slot, target.part));
+        for (info, target) in wanted {
+            self.slots[target.slot].check_shape(self.file, info, target.scales)?;
+        }
+        self.stored.extend(tensors.iter().map(|info| (info.name.clone(), info.dtype)));
+        Ok(())
     }
 
-    fn tensor(&mut self, name: &str, values: Vec<f32>) -> Result<()> {
+    fn wants(&self, name: &str) -> Option<Dtype> {
+        let target = self.targets.get(name)?.first()?;
+        let slot = &self.slots[target.slot];
+        let stored = self.stored.get(name).copied().flatten();
+        let converted = !target.scales && slot.is_large();
+        Some(if converted { self.dtype.or(stored).unwrap_or(Dtype::F32) } else { Dtype::F32 })
+    }
+
+    fn tensor(&mut self, name: &str, values: Values) -> Result<()> {
         let Some(targets) = self.targets.get(name) else {
             return Ok(());
         };
         let mut values = Some(values);
-        for (use_, &(index, part)) in targets.iter().enumerate() {
+        for (use_, target) in targets.iter().enumerate() {
             // The last use takes the values, earlier ones (tied weights) a copy.
             let last = use_ + 1 == targets.len();
-            let slot = &mut self.slots[index];
-            slot.parts[part] = if last { values.take() } else { values.clone() };
-            if slot.parts.iter().all(Option::is_some) {
-                slot.packed = Some(slot.pack(self.ops)?);
+            let Some(values) = (if last { values.take() } else { values.clone() }) else {
+                break;
+            };
+            let slot = &mut self.slots[target.slot];
+            let part = &mut slot.parts[target.part];
+            match target.scales {
+                true => part.scales = Some(values.into_f32(1)),
+                false => part.values = Some(values),
+            }
+            if slot.packed.is_none() && slot.parts.iter().all(Part::is_complete) {
+                slot.packed = Some(slot.pack(self.file, self.pack, self.dtype)?);
             }
         }
         Ok(())
     }
 }
 
-impl<O: Ops> Slot<O> {
-    fn pack(&mut self, ops: &O) -> Result<Packed<O>> {
-        let count = self.parts.len();
-        let mut parts = self.parts.iter_mut().filter_map(Option::take);
-        let mut values = parts.next().unwrap_or_default();
-        for part in parts {
-            values.extend(part);
+impl<P: Pack> Slot<P> {
+    fn is_large(&self) -> bool {
+        self.kind != Kind::Vector && self.shape.iter().product::<usize>() >= CONVERTED_FROM
+    }
+
+    /// Values of a row; of a vector, one.
+    fn width(&self) -> usize {
+        self.shape.get(1).copied().unwrap_or(1)
+    }
+
+    fn check_shape(&self, file: &str, info: &TensorInfo, scales: bool) -> Result<()> {
+        let rows = &self.shape[..1];
+        let column = [self.shape[0], 1];
+        let fits = match scales {
+            true => info.shape == rows || info.shape == column,
+            false => info.shape == self.shape,
+        };
+        if fits {
+            return Ok(());
         }
+        let asked = if scales { rows } else { &self.shape };
+        let message = format!("{file} has shape {:?}, the configuration asks for {asked:?}", info.shape);
+        Err(Error::new(Code::WrongShape, &info.name, message))
+    }
+
+    fn pack(&mut self, file: &str, pack: &P, dtype: Option<Dtype>) -> Result<Packed<P>> {
+        let (count, width, large) = (self.parts.len(), self.width(), self.is_large());
+        let mut whole: Option<Values> = None;
+        for (part, name) in self.parts.iter_mut().zip(&self.names) {
+            let mut values = part.values.take().unwrap_or(Values::F32(Vec::new()));
+            if let Values::Int8 { values: rows, scales } = &mut values
+                && scales.is_empty()
+            {
+                *scales = match (part.scales.take(), self.kind) {
+                    (Some(scales), _) => scales,
+                    // The integers of a static model's table are its values.
+                    (None, Kind::Table) => vec![1.0; rows.len() / width.max(1)],
+                    (None, _) => {
+                        let message = format!("scales: {file} has no {} for its eight-bit rows", scales_of(name));
+                        return Err(Error::new(Code::InvalidWeights, name, message));
+                    }
+                };
+            }
+            let wanted = if large { dtype.unwrap_or(values.dtype()) } else { Dtype::F32 };
+            let values = values.converted(name, wanted, width)?;
+            match &mut whole {
+                Some(whole) => whole.append(values)?,
+                None => whole = Some(values),
+            }
+        }
+        let values = whole.unwrap_or(Values::F32(Vec::new()));
         Ok(match (self.kind, self.shape.as_slice()) {
-            (Kind::Matrix, &[rows, inputs]) => Packed::Matrix(ops.matrix(rows * count, inputs, values)?),
-            (Kind::Table, &[rows, width]) => Packed::Table(ops.table(rows, width, values)?),
-            _ => Packed::Vector(ops.vector(values)?),
+            (Kind::Matrix, &[rows, inputs]) => Packed::Matrix(pack.matrix(rows * count, inputs, values)?),
+            (Kind::Table, &[rows, width]) => Packed::Table(pack.table(rows, width, values)?),
+            _ => Packed::Vector(pack.vector(values.into_f32(1))?),
         })
     }
 }
 
 /// The first run: writes down what the model is made of.
-struct Declare<'a, O: Ops> {
+struct Declare<'a, P: Pack> {
     file: &'a str,
-    tensors: &'a HashMap<String, Vec<usize>>,
-    slots: Vec<Slot<O>>,
-    targets: HashMap<String, Vec<(usize, usize)>>,
+    known: &'a Known,
+    slots: Vec<Slot<P>>,
+    targets: HashMap<String, Vec<Target>>,
 }
 
 /// The form of weights during the first run: none.
@@ -154,31 +291,36 @@ impl Weights for Nothing {
     type Table = ();
 }
 
-impl<O: Ops> Declare<'_, O> {
+impl<P: Pack> Declare<'_, P> {
     fn slot(&mut self, kind: Kind, names: &[String], shape: &[usize]) -> Result<()> {
+        let slot = self.slots.len();
+        let mut parts = Vec::with_capacity(names.len());
         for (part, name) in names.iter().enumerate() {
-            let Some(found) = self.tensors.get(name) else {
+            if !self.known.contains_key(name) {
                 return Err(Error::new(Code::MissingTensor, name, format!("{} has no such tensor", self.file)));
-            };
-            if found != shape {
-                return Err(Error::new(
-                    Code::WrongShape,
-                    name,
-                    format!("{} has shape {found:?}, the configuration asks for {shape:?}", self.file),
-                ));
             }
-            self.targets.entry(name.clone()).or_default().push((self.slots.len(), part));
+            self.targets.entry(name.clone()).or_default().push(Target { slot, part, scales: false });
+            let scales = scales_of(name);
+            let scaled = kind != Kind::Vector && self.known.contains_key(&scales);
+            if scaled {
+                self.targets.entry(scales).or_default().push(Target { slot, part, scales: true });
+            }
+            parts.push(Part { scaled, ..Part::default() });
         }
-        self.slots.push(Slot { kind, shape: shape.to_vec(), parts: vec![None; names.len()], packed: None });
+        self.slots.push(Slot { kind, shape: shape.to_vec(), names: names.to_vec(), parts, packed: None });
         Ok(())
     }
 }
 
-impl<O: Ops> Source for Declare<'_, O> {
+impl<P: Pack> Source for Declare<'_, P> {
     type Weights = Nothing;
 
     fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.known.contains_key(name)
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.known.get(name)?.as_deref()
     }
 
     fn matrix(&mut self, names: &[String], shape: [usize; 2]) -> Result<()> {
@@ -195,14 +337,14 @@ impl<O: Ops> Source for Declare<'_, O> {
 }
 
 /// The second run: gives the packed weights out in the order of the first.
-struct Take<'a, O: Ops> {
+struct Take<'a, P: Pack> {
     file: &'a str,
-    tensors: &'a HashMap<String, Vec<usize>>,
-    slots: std::vec::IntoIter<Slot<O>>,
+    known: &'a Known,
+    slots: std::vec::IntoIter<Slot<P>>,
 }
 
-impl<O: Ops> Take<'_, O> {
-    fn next(&mut self, name: &str) -> Result<Packed<O>> {
+impl<P: Pack> Take<'_, P> {
+    fn next(&mut self, name: &str) -> Result<Packed<P>> {
         self.slots
             .next()
             .and_then(|slot| slot.packed)
@@ -214,28 +356,32 @@ fn out_of_order(name: &str) -> Error {
     Error::new(Code::Executor, name, "the blueprint asked for its weights in another order")
 }
 
-impl<O: Ops> Source for Take<'_, O> {
-    type Weights = O;
+impl<P: Pack> Source for Take<'_, P> {
+    type Weights = P;
 
     fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.known.contains_key(name)
     }
 
-    fn matrix(&mut self, names: &[String], _: [usize; 2]) -> Result<O::Matrix> {
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.known.get(name)?.as_deref()
+    }
+
+    fn matrix(&mut self, names: &[String], _: [usize; 2]) -> Result<P::Matrix> {
         match self.next(&names[0])? {
             Packed::Matrix(matrix) => Ok(matrix),
             _ => Err(out_of_order(&names[0])),
         }
     }
 
-    fn vector(&mut self, names: &[String], _: usize) -> Result<O::Vector> {
+    fn vector(&mut self, names: &[String], _: usize) -> Result<P::Vector> {
         match self.next(&names[0])? {
             Packed::Vector(vector) => Ok(vector),
             _ => Err(out_of_order(&names[0])),
         }
     }
 
-    fn table(&mut self, name: &str, _: [usize; 2]) -> Result<O::Table> {
+    fn table(&mut self, name: &str, _: [usize; 2]) -> Result<P::Table> {
         match self.next(name)? {
             Packed::Table(table) => Ok(table),
             _ => Err(out_of_order(name)),

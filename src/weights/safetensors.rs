@@ -156,7 +156,8 @@ impl Reader {
                 let shape: Option<Vec<usize>> = header.shape.iter().map(|&size| usize::try_from(size).ok()).collect();
                 match (size, shape) {
                     (Some(size), Some(shape)) if (end - start).checked_mul(8) == Some(size) => {
-                        Ok(Entry { info: TensorInfo { name, shape }, dtype: header.dtype, bytes: end - start })
+                        let dtype = Format::named(&header.dtype).map(Format::dtype);
+                        Ok(Entry { info: TensorInfo { name, shape, dtype }, dtype: header.dtype, bytes: end - start })
                     }
                     _ => {
                         let message = format!("{name} has {} bytes, not those of {:?}", end - start, header.shape);
@@ -175,16 +176,14 @@ impl Reader {
                 return Ok(());
             };
             let (name, bytes) = (&entry.info.name, entry.bytes);
-            let new = if sink.wants(name) {
-                let format = match entry.dtype.as_str() {
-                    "F32" => Format::F32,
-                    "F16" => Format::F16,
-                    "BF16" => Format::Bf16,
-                    other => return Err(self.broken("dtype", format!("{name} is {other}; expected F32, F16 or BF16"))),
-                };
-                Some(Decoder::new(name, format, bytes)?)
-            } else {
-                None
+            let new = match sink.wants(name) {
+                None => None,
+                Some(wanted) => {
+                    let Some(format) = Format::named(&entry.dtype) else {
+                        return Err(self.broken("dtype", format!("{name} is {}, which no weight is", entry.dtype)));
+                    };
+                    Some(Decoder::new(name, format, wanted, entry.info.row(), bytes)?)
+                }
             };
             if let State::Data { left, decoder, .. } = &mut self.state {
                 (*left, *decoder) = (bytes, new);
@@ -219,6 +218,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::weights::{Dtype, Values};
 
     #[derive(Default)]
     struct Collect {
@@ -232,12 +232,12 @@ mod tests {
             Ok(())
         }
 
-        fn wants(&self, name: &str) -> bool {
-            !name.starts_with("skip")
+        fn wants(&self, name: &str) -> Option<Dtype> {
+            (!name.starts_with("skip")).then_some(Dtype::F32)
         }
 
-        fn tensor(&mut self, name: &str, values: Vec<f32>) -> Result<()> {
-            self.tensors.insert(name.to_owned(), values);
+        fn tensor(&mut self, name: &str, values: Values) -> Result<()> {
+            self.tensors.insert(name.to_owned(), values.into_f32(1));
             Ok(())
         }
     }
@@ -319,7 +319,7 @@ mod tests {
             ("size", header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#)),
             ("size", header(r#"{"a":{"dtype":"F4","shape":[1],"data_offsets":[0,0]}}"#)), // half a byte
             ("dtype", header(r#"{"a":{"dtype":"Q8","shape":[8],"data_offsets":[0,8]}}"#)),
-            ("dtype", header(r#"{"a":{"dtype":"I32","shape":[8],"data_offsets":[0,32]}}"#)),
+            ("dtype", header(r#"{"a":{"dtype":"U32","shape":[8],"data_offsets":[0,32]}}"#)),
         ];
         for (rule, bytes) in cases {
             for size in [1, 7, 1 << 20] {
