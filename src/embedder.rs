@@ -1,32 +1,35 @@
 //! The product: texts in, vectors out, in the caller's order.
 
-use futures_util::future::join_all;
-
 use crate::{
-    encoder::Encoder,
     error::{Code, Error, Result},
-    head::DenseHead,
-    model::{Architecture, Config, pipeline},
-    ops::{Device, Ops, candle::Candle},
-    platform::{Body, Files, Pacer},
+    head::{Colbert, Dense, Lexical, Projection, Splade, normalize},
+    load::{CONFIG, Engine, Request, Session, TOKENIZER, Watch, check, fits, invalid_option},
+    model::{LinearPlan, Purpose, StaticPlan, StaticTable, pipeline},
+    ops::{Device, candle::Candle, host::Host},
+    platform::{Files, Pacer},
+    sparse::SparseVector,
     text::{self, Batch, Encoded, Prompts, Role, Tokenizer},
-    weights::{Loader, Reader},
+    weights::Dtype,
 };
 
 /// Most tokens of a batch that has more than one text. Bounds the memory of activations (the widest of MiniLM is 6 MB here)
 /// and the time until a cancelled call stops; larger batches were not faster.
-const BATCH_TOKENS: usize = 1024;
+pub(crate) const BATCH_TOKENS: usize = 1024;
 
-/// Most bytes of a file that is read whole (all but the weights). The largest known tokenizer is 33 MB.
-const MAX_SMALL_FILE: usize = 256 << 20;
-
-const CONFIG: &str = "config.json";
 const MODULES: &str = "modules.json";
-const TRANSFORMER: &str = "sentence_bert_config.json";
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const PROMPTS: &str = "config_sentence_transformers.json";
-const WEIGHTS: &str = "model.safetensors";
+
+/// A kind of result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputKind {
+    /// One vector per text.
+    Dense,
+    /// Weights over the vocabulary.
+    Sparse,
+    /// One vector per token, for late interaction.
+    Tokens,
+}
 
 /// How a model is loaded. The default takes everything from the model's own files; name what differs and take the rest from
 /// `..LoadOptions::default()`, since there will be more.
@@ -35,30 +38,48 @@ const WEIGHTS: &str = "model.safetensors";
 pub struct LoadOptions {
     /// Where the model computes.
     pub device: Device,
-    /// Cut texts after this many tokens, special tokens included. At most what the position embedding reaches.
+    /// How large weights are held; as they are stored by default (bf16 as f32).
+    pub dtype: Option<Dtype>,
+    /// Cut texts after this many tokens, special tokens included. At most what the model's positions reach.
     pub max_tokens: Option<usize>,
-    /// Keep this many leading components of each vector (for models trained that way).
+    /// Keep this many leading components of each dense vector (for models trained that way).
     pub dimensions: Option<usize>,
     /// Whether vectors have unit length; by default as `modules.json` says.
     pub normalize: Option<bool>,
+    /// What the model is to give; all it can by default.
+    pub outputs: Option<Vec<OutputKind>>,
+    /// Put before queries and documents; by default what the model's files say, or what is known for its name.
+    pub prompts: Option<RolePrompts>,
+    /// The file with the weights, where it is not one of the usual names.
+    pub weights: Option<String>,
 }
 
-/// What a long call tells its caller, and asks.
-pub trait Watch {
-    /// Bytes of all files so far, and of all files in total where servers said.
-    fn loaded(&self, _loaded: u64, _total: Option<u64>, _file: &str) {}
+/// What is put before texts, by what they are for.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct RolePrompts {
+    pub query: String,
+    pub document: String,
+}
 
-    /// Texts encoded so far.
-    fn encoded(&self, _done: usize, _total: usize) {}
+/// What a call asks for. A [`Role`] alone is such a thing.
+#[derive(Debug, Clone, Default)]
+pub struct EncodeOptions {
+    /// What the texts are for, which decides the prompt.
+    pub role: Role,
+    /// Another prompt than the role's, put before each text as it stands.
+    pub prompt: Option<String>,
+    /// What to give of what the model was loaded for; all by default.
+    pub outputs: Option<Vec<OutputKind>>,
+    /// Keep the so many largest weights of each sparse vector.
+    pub top_k: Option<usize>,
+}
 
-    /// Whether to stop. Asked between chunks of a file and between batches.
-    fn cancelled(&self) -> bool {
-        false
+impl From<Role> for EncodeOptions {
+    fn from(role: Role) -> Self {
+        Self { role, ..Self::default() }
     }
 }
-
-/// Sees nothing and never stops.
-impl Watch for () {}
 
 /// Equally wide vectors, one per text.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,11 +112,16 @@ pub struct Usage {
     pub truncated: Vec<usize>,
 }
 
-/// The result of [`Embedder::encode`].
-#[derive(Debug, Clone, PartialEq)]
+/// The result of [`Embedder::encode`]: for each text, in order, what the model gives and the call asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Output {
-    pub dense: Vectors,
+    /// A vector.
+    pub dense: Option<Vectors>,
+    /// A sparse vector over the vocabulary.
+    pub sparse: Option<Vec<SparseVector>>,
+    /// A vector for each token but the first.
+    pub tokens: Option<Vec<Vectors>>,
     pub usage: Usage,
 }
 
@@ -107,231 +133,409 @@ pub struct Token {
     pub text: String,
 }
 
-/// An encoder with the executor it was loaded on.
-struct Engine<O: Ops> {
-    ops: O,
-    encoder: Encoder<O>,
-    width: usize,
+/// What computes.
+enum Model {
+    Transformer(Box<Transformer>),
+    Static { table: StaticTable<Host>, median: usize, dimensions: Option<usize>, normalize: bool },
+}
+
+struct Transformer {
+    engine: Engine<Candle>,
+    dense: Option<Dense<Candle>>,
+    sparse: Option<Sparse>,
+    colbert: Option<Colbert<Candle>>,
+}
+
+enum Sparse {
+    Splade(Splade),
+    Lexical(Lexical<Candle>),
 }
 
 /// A loaded model.
 pub struct Embedder {
-    engine: Engine<Candle>,
+    model: Model,
     tokenizer: Tokenizer,
     prompts: Prompts,
-    head: DenseHead,
     /// Whether pooling reads the prompt's tokens.
     pool_prompt: bool,
-    max_tokens: usize,
+    outputs: Vec<OutputKind>,
 }
 
 impl Embedder {
-    /// Loads a model from its files: `config.json`, `tokenizer.json` and `model.safetensors`, and where present `modules.json`,
-    /// the pooling configuration it names, `sentence_bert_config.json`, `config_sentence_transformers.json` and
-    /// `tokenizer_config.json`. All are opened at once; the weights are packed while they arrive.
+    /// Loads a model from its files: `config.json`, `tokenizer.json` and its weights, and where present those of the
+    /// sentence-transformers layout. The usual ones are opened at once; weights are packed while they arrive.
     pub async fn load<F: Files, W: Watch>(files: &F, options: &LoadOptions, watch: &W) -> Result<Self> {
-        let names = [CONFIG, MODULES, TRANSFORMER, TOKENIZER, TOKENIZER_CONFIG, PROMPTS, WEIGHTS];
-        let mut opened = Vec::with_capacity(names.len());
-        for body in join_all(names.iter().map(|name| files.open(name))).await {
-            opened.push(body?);
+        let request = Request {
+            device: options.device,
+            dtype: options.dtype,
+            max_tokens: options.max_tokens,
+            weights: options.weights.clone(),
+        };
+        let mut session = Session::open(files, watch, &request, &[MODULES, PROMPTS]).await?;
+        let listed = session.small(MODULES).await?;
+        let prompts = session.small(PROMPTS).await?;
+        let modules = pipeline::Modules::from_bytes(listed.as_deref())?;
+        let mut embedder = match &modules.static_table {
+            Some(folder) => Self::load_static(&mut session, folder, options, &request, modules.normalize).await?,
+            None => Self::load_transformer(&mut session, &modules, listed.is_some(), options, &request).await?,
+        };
+        embedder.prompts = match &options.prompts {
+            Some(prompts) => Prompts::new(&prompts.query, &prompts.document),
+            None => pipeline::prompts(prompts.as_deref())?,
         }
-        let mut meter = Meter { watch, files: Vec::new() };
-        for (name, body) in names.iter().zip(&opened) {
-            if let Some(body) = body {
-                meter.expect(name, body);
-            }
-        }
-        let mut opened = opened.into_iter();
-        let mut small = Vec::new();
-        for (name, body) in names.iter().zip(opened.by_ref()).take(names.len() - 1) {
-            small.push(match body {
-                Some(body) => Some(meter.whole(name, body).await?),
-                None => None,
-            });
-        }
-        let weights = opened.next().flatten();
-        let [config, modules, transformer, tokenizer, tokenizer_config, prompts] =
-            small.try_into().unwrap_or_else(|_| unreachable!("six files come before the weights"));
+        .or_known(session.name().as_deref());
+        embedder.pool_prompt &= !embedder.prompts.unpooled;
+        Ok(embedder)
+    }
 
-        let architecture = Architecture::from_config(&Config::from_bytes(&required(CONFIG, config)?)?)?;
-        let mut weights = required(WEIGHTS, weights)?;
-        let modules = pipeline::Modules::from_bytes(modules.as_deref())?;
-        let pooling_file = modules.pooling.as_ref().map(|path| format!("{path}/{CONFIG}"));
-        let pooling = match &pooling_file {
-            Some(file) => {
-                let body = required(file, files.open(file).await?)?;
-                meter.expect(file, &body);
-                Some(meter.whole(file, body).await?)
+    async fn load_transformer<F: Files, W: Watch>(
+        session: &mut Session<'_, F, W>,
+        modules: &pipeline::Modules,
+        listed: bool,
+        options: &LoadOptions,
+        request: &Request,
+    ) -> Result<Self> {
+        let asked = |kind| options.outputs.as_ref().is_none_or(|outputs| outputs.contains(&kind));
+        let named = |kind| options.outputs.as_ref().is_some_and(|outputs| outputs.contains(&kind));
+        let architecture = session.architecture().await?;
+        // A masked language model without a list of stages is taken for what sentence-transformers takes it: SPLADE.
+        let logits = architecture.is_masked_lm() && (!listed || named(OutputKind::Sparse));
+        let is_splade = (modules.splade.is_some() || logits) && asked(OutputKind::Sparse);
+        let has_dense = match listed {
+            true => modules.pooling.is_some(),
+            false => !is_splade || named(OutputKind::Dense),
+        };
+
+        let (pooling, projections) = match has_dense && asked(OutputKind::Dense) {
+            true => (Some(pooling_config(session, modules).await?), dense_configs(session, modules).await?),
+            false => (None, Vec::new()),
+        };
+        let logarithms = match &modules.splade {
+            Some(folder) => {
+                let file = format!("{folder}/{CONFIG}");
+                pipeline::splade_logarithms(&file, &session.required(&file).await?)?
             }
+            None => 1,
+        };
+        let tokenizer = session.tokenizer(&architecture, request).await?;
+        let pool_prompt = pooling.as_ref().is_none_or(|pooling| pooling.include_prompt);
+        let mut width = pooling.as_ref().map_or(0, |pooling| pooling.modes.len() * architecture.width);
+        for (file, config) in &projections {
+            if config.in_features != width || config.out_features == 0 {
+                let message = format!("in_features is {}, what comes before it gives {width}", config.in_features);
+                return Err(Error::new(Code::InvalidConfig, file, message));
+            }
+            width = config.out_features;
+        }
+        if let (Some(dimensions), true) = (options.dimensions, pooling.is_some()) {
+            check_dimensions(dimensions, width)?;
+        }
+
+        let purpose = if is_splade { Purpose::Splade } else { Purpose::Embed };
+        let mut engine = session.engine(&architecture, purpose, request).await?;
+        let ops = engine.ops.clone();
+        let dense = match pooling {
             None => None,
-        };
-        let pooling =
-            pipeline::PoolingConfig::from_bytes(pooling_file.as_deref().unwrap_or_default(), pooling.as_deref())?;
-        let transformer = pipeline::TransformerConfig::from_bytes(transformer.as_deref())?;
-        let tokenizer_config = pipeline::TokenizerConfig::from_bytes(tokenizer_config.as_deref())?;
-        let prompts = pipeline::prompts(prompts.as_deref())?;
-
-        let reach = architecture.max_positions;
-        let max_tokens = match options.max_tokens {
-            Some(asked) if asked > reach => {
-                return Err(invalid_option("maxTokens", format!("{asked} is more than the model's {reach}")));
+            Some(pooling) => {
+                let mut stages = Vec::with_capacity(projections.len());
+                for ((file, config), folder) in projections.iter().zip(&modules.projections) {
+                    let shape = [config.out_features, config.in_features];
+                    let plan = LinearPlan { prefix: "linear.", shape, bias: config.bias };
+                    let names = ["model.safetensors", "pytorch_model.bin"].map(|name| format!("{folder}/{name}"));
+                    let linear = session.first_weights(&names, &ops, &plan).await?;
+                    let linear =
+                        linear.ok_or_else(|| Error::new(Code::MissingFile, &names[0], "nor is there a .bin"))?;
+                    stages.push(Projection { linear, activation: config.activation(file)? });
+                }
+                Some(Dense {
+                    pooling: pooling.modes,
+                    projections: stages,
+                    width,
+                    dimensions: options.dimensions,
+                    standardize_before_cut: architecture.standardizes_before_cut(),
+                    normalize: options.normalize.unwrap_or(modules.normalize),
+                })
             }
-            Some(asked) => asked,
-            None => pipeline::max_tokens(&transformer, &tokenizer_config, reach),
         };
-        let tokenizer = Tokenizer::from_bytes(&required(TOKENIZER, tokenizer)?, max_tokens, transformer.do_lower_case)?;
-        if tokenizer.id_bound() > architecture.vocabulary as u64 {
-            return Err(Error::new(
-                Code::InvalidTokenizer,
-                TOKENIZER,
-                format!(
-                    "its vocabulary of {} does not fit the model's {} rows",
-                    tokenizer.id_bound(),
-                    architecture.vocabulary
-                ),
-            ));
-        }
-        let mut head = pipeline::dense_head(&modules, &pooling);
-        head.normalize = options.normalize.unwrap_or(head.normalize);
-        head.dimensions = options.dimensions;
-        let width = architecture.width * head.pooling.len();
-        if let Some(asked) = options.dimensions.filter(|asked| !(1..=width).contains(asked)) {
-            return Err(invalid_option("dimensions", format!("{asked} is not between 1 and {width}")));
-        }
 
-        let ops = Candle::on(options.device)?;
-        let mut loader = Loader::new(WEIGHTS, &ops, &architecture, None);
-        let mut reader = Reader::new(WEIGHTS)?;
-        let mut pacer = Pacer::new();
-        while let Some(chunk) = weights.chunk().await? {
-            reader.push(chunk, &mut loader)?;
-            meter.add(WEIGHTS, chunk.len())?;
-            pacer.breathe().await;
+        let lexical = |linear| {
+            let special = ["<s>", "</s>", "<pad>", "<unk>", "[CLS]", "[SEP]", "[PAD]", "[UNK]"];
+            Sparse::Lexical(Lexical { linear, excluded: tokenizer.ids_of(&special) })
+        };
+        let mut sparse = engine.network.lexical.take().filter(|_| asked(OutputKind::Sparse)).map(lexical);
+        if is_splade {
+            sparse = Some(Sparse::Splade(Splade { logarithms, vocabulary: tokenizer.id_bound() as usize }));
         }
-        reader.finish()?;
-        meter.end(WEIGHTS);
-        let encoder = loader.finish()?;
+        let mut colbert = None;
+        if architecture.may_have_bge_heads() && !is_splade {
+            // BGE-M3 has its heads in files of their own.
+            let width = architecture.width;
+            let names = |head: &str| ["safetensors", "pt"].map(|end| format!("{head}_linear.{end}"));
+            if asked(OutputKind::Sparse) {
+                let plan = LinearPlan { prefix: "", shape: [1, width], bias: true };
+                sparse = session.first_weights(&names("sparse"), &ops, &plan).await?.map(lexical);
+            }
+            // Who has one has both.
+            if named(OutputKind::Tokens) || (asked(OutputKind::Tokens) && sparse.is_some()) {
+                let plan = LinearPlan { prefix: "", shape: [width, width], bias: true };
+                let linear = session.first_weights(&names("colbert"), &ops, &plan).await?;
+                let normalize = options.normalize.unwrap_or(true);
+                colbert = linear.map(|linear| Colbert { linear, width, normalize });
+            }
+        }
+        let outputs: Vec<OutputKind> = [
+            dense.as_ref().map(|_| OutputKind::Dense),
+            sparse.as_ref().map(|_| OutputKind::Sparse),
+            colbert.as_ref().map(|_| OutputKind::Tokens),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        check_outputs(options.outputs.as_deref(), &outputs)?;
+        let model = Model::Transformer(Box::new(Transformer { engine, dense, sparse, colbert }));
+        Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs })
+    }
+
+    async fn load_static<F: Files, W: Watch>(
+        session: &mut Session<'_, F, W>,
+        folder: &str,
+        options: &LoadOptions,
+        request: &Request,
+        normalized: bool,
+    ) -> Result<Self> {
+        let below = |file: &str| if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
+        check_outputs(options.outputs.as_deref(), &[OutputKind::Dense])?;
+        let config = session.small(CONFIG).await?;
+        let config = pipeline::StaticConfig::from_bytes(CONFIG, config.as_deref())?;
+        let json = session.required(&below(TOKENIZER)).await?;
+        let max_tokens = options.max_tokens.or(config.max_length).unwrap_or(u32::MAX as usize);
+        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, false)?;
+        let file = match &request.weights {
+            Some(file) => file.clone(),
+            None => below("model.safetensors"),
+        };
+        let table = session.weights(&file, &Host, &StaticPlan, request.dtype).await?;
+        table.check()?;
+        fits(&tokenizer, table.tokens())?;
+        if let Some(dimensions) = options.dimensions {
+            check_dimensions(dimensions, table.width)?;
+        }
+        let median = tokenizer.median_length();
+        let normalize = options.normalize.unwrap_or(config.normalize || normalized);
         Ok(Self {
-            engine: Engine { ops, encoder, width: architecture.width },
+            model: Model::Static { table, median, dimensions: options.dimensions, normalize },
             tokenizer,
-            prompts,
-            head,
-            pool_prompt: pooling.include_prompt,
-            max_tokens,
+            prompts: Prompts::default(),
+            pool_prompt: true,
+            outputs: vec![OutputKind::Dense],
         })
     }
 
-    /// Encodes texts, each with the prompt that the model has for `role`. Vectors come in the order of the texts, whatever
-    /// order they were computed in; a text's vector does not depend on the others.
-    pub async fn encode<T: AsRef<str>, W: Watch>(&self, texts: &[T], role: Role, watch: &W) -> Result<Output> {
+    /// Encodes texts, each with the prompt that the model has for its role. Results come in the order of the texts, whatever
+    /// order they were computed in; a text's vectors do not depend on the others.
+    pub async fn encode<T: AsRef<str>, W: Watch>(
+        &self,
+        texts: &[T],
+        options: impl Into<EncodeOptions>,
+        watch: &W,
+    ) -> Result<Output> {
+        let options = options.into();
+        check_outputs(options.outputs.as_deref(), &self.outputs)?;
+        let wanted = |kind| {
+            self.outputs.contains(&kind) && options.outputs.as_ref().is_none_or(|outputs| outputs.contains(&kind))
+        };
         let mut pacer = Pacer::new();
         let mut encoded = Vec::with_capacity(texts.len());
         for text in texts {
             check(watch)?;
-            encoded.push(self.tokenized(text.as_ref(), role)?);
+            encoded.push(self.tokenized(text.as_ref(), options.role, options.prompt.as_deref())?);
             pacer.breathe().await;
         }
+        let lengths: Vec<usize> = encoded.iter().map(|text| text.ids.len()).collect();
         let usage = Usage {
-            tokens: encoded.iter().map(|text| text.ids.len()).sum(),
+            tokens: lengths.iter().sum(),
             truncated: (0..encoded.len()).filter(|&index| encoded[index].truncated).collect(),
         };
-        let width = self.dimensions();
-        let mut values = zeros(texts.len(), width)?;
-        let lengths: Vec<usize> = encoded.iter().map(|text| text.ids.len()).collect();
+        let mut rows = Rows {
+            dense: match wanted(OutputKind::Dense) {
+                true => Some(Vectors { width: self.dimensions(), values: zeros(texts.len(), self.dimensions())? }),
+                false => None,
+            },
+            sparse: wanted(OutputKind::Sparse).then(|| vec![SparseVector::default(); texts.len()]),
+            tokens: wanted(OutputKind::Tokens).then(|| vec![Vec::new(); texts.len()]),
+        };
         let mut done = 0;
         for indices in text::plan(&lengths, BATCH_TOKENS) {
             check(watch)?;
             // A text without a single token keeps the zero vector.
             let filled: Vec<usize> = indices.iter().copied().filter(|&index| lengths[index] > 0).collect();
             if !filled.is_empty() {
-                let batch = Batch::pack(filled.iter().map(|&index| &encoded[index]));
-                let rows = self.engine.vectors(&self.head, &batch).await?;
-                for (index, row) in filled.iter().zip(rows) {
-                    values[index * width..][..width].copy_from_slice(&row);
-                }
+                self.model.fill(&mut rows, &encoded, &filled, options.top_k).await?;
             }
             done += indices.len();
             watch.encoded(done, texts.len());
             pacer.breathe().await;
         }
-        Ok(Output { dense: Vectors { width, values }, usage })
+        let width = self.model.token_width();
+        let tokens = rows.tokens.map(|rows| rows.into_iter().map(|values| Vectors { width, values }).collect());
+        Ok(Output { dense: rows.dense, sparse: rows.sparse, tokens, usage })
     }
 
     /// The tokens of a text as the model would see it: prompt, special tokens and truncation included.
     pub fn tokenize(&self, text: &str, role: Role) -> Result<Vec<Token>> {
-        let ids = self.tokenized(text, role)?.ids;
+        let ids = self.tokenized(text, role, None)?.ids;
         let token = |id| Token { id, text: self.tokenizer.token(id).unwrap_or_default() };
         Ok(ids.into_iter().map(token).collect())
     }
 
-    fn tokenized(&self, text: &str, role: Role) -> Result<Encoded> {
-        self.tokenizer.encode(self.prompts.prefix(role), text, self.pool_prompt)
+    fn tokenized(&self, text: &str, role: Role, prompt: Option<&str>) -> Result<Encoded> {
+        let prompt = prompt.unwrap_or_else(|| self.prompts.prefix(role));
+        let text = if self.prompts.strip { text.trim() } else { text };
+        match &self.model {
+            Model::Transformer(_) => self.tokenizer.encode(prompt, text, self.pool_prompt),
+            Model::Static { median, .. } => self.tokenizer.encode_words(&format!("{prompt}{text}"), *median),
+        }
     }
 
-    /// Components of a vector.
+    /// The vocabulary's string for each index of a sparse vector.
+    pub fn decode(&self, indices: &[u32]) -> Vec<String> {
+        indices.iter().map(|&index| self.tokenizer.token(index).unwrap_or_default()).collect()
+    }
+
+    /// Components of a dense vector; of a model that gives none, entries of the vocabulary.
     pub fn dimensions(&self) -> usize {
-        self.head.width(self.engine.width)
+        match &self.model {
+            Model::Static { table, dimensions, .. } => dimensions.unwrap_or(table.width),
+            Model::Transformer(transformer) => match &transformer.dense {
+                Some(dense) => dense.dimensions(),
+                None => self.tokenizer.id_bound() as usize,
+            },
+        }
     }
 
     /// Most tokens of a text, special tokens included.
     pub fn max_tokens(&self) -> usize {
-        self.max_tokens
+        self.tokenizer.max_tokens()
+    }
+
+    /// What the model gives.
+    pub fn outputs(&self) -> &[OutputKind] {
+        &self.outputs
     }
 }
 
-impl<O: Ops> Engine<O> {
-    async fn vectors(&self, head: &DenseHead, batch: &Batch) -> Result<Vec<Vec<f32>>> {
-        let hidden = self.encoder.forward(&self.ops, batch)?;
-        head.apply(&self.ops, &hidden, batch).await
-    }
+/// Results of a call while they are made.
+struct Rows {
+    dense: Option<Vectors>,
+    sparse: Option<Vec<SparseVector>>,
+    tokens: Option<Vec<Vec<f32>>>,
 }
 
-/// Counts the bytes of all files.
-struct Meter<'a, W: Watch> {
-    watch: &'a W,
-    /// Name, bytes so far, and how many there will be.
-    files: Vec<(String, u64, Option<u64>)>,
-}
-
-impl<W: Watch> Meter<'_, W> {
-    fn expect(&mut self, file: &str, body: &impl Body) {
-        self.files.push((file.to_owned(), 0, body.length()));
-    }
-
-    fn tell(&self, file: &str) {
-        let loaded = self.files.iter().map(|(_, loaded, _)| loaded).sum();
-        // A server may have said too little: it counts compressed bytes.
-        let total = self.files.iter().map(|(_, loaded, length)| Some((*length)?.max(*loaded))).sum();
-        self.watch.loaded(loaded, total, file);
-    }
-
-    fn add(&mut self, file: &str, bytes: usize) -> Result<()> {
-        for (_, loaded, _) in self.files.iter_mut().filter(|(name, ..)| name == file) {
-            *loaded += bytes as u64;
-        }
-        self.tell(file);
-        check(self.watch)
-    }
-
-    /// From here on the file's length is known.
-    fn end(&mut self, file: &str) {
-        for (_, loaded, length) in self.files.iter_mut().filter(|(name, ..)| name == file) {
-            *length = Some(*loaded);
-        }
-        self.tell(file);
-    }
-
-    async fn whole<B: Body>(&mut self, file: &str, mut body: B) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = body.chunk().await? {
-            if bytes.len() + chunk.len() > MAX_SMALL_FILE {
-                return Err(Error::new(Code::InvalidConfig, file, "the file is larger than any of its kind"));
+impl Model {
+    /// Computes a batch, the texts at `indices`, and puts its results in their places.
+    async fn fill(&self, rows: &mut Rows, encoded: &[Encoded], indices: &[usize], top_k: Option<usize>) -> Result<()> {
+        match self {
+            Model::Static { table, normalize: unit, .. } => {
+                let Some(dense) = &mut rows.dense else {
+                    return Ok(());
+                };
+                for &index in indices {
+                    let mut row = table.mean(&encoded[index].ids);
+                    row.truncate(dense.width);
+                    if *unit {
+                        normalize(&mut row);
+                    }
+                    dense.values[index * dense.width..][..dense.width].copy_from_slice(&row);
+                }
             }
-            bytes.extend_from_slice(chunk);
-            self.add(file, chunk.len())?;
+            Model::Transformer(transformer) => {
+                let Transformer { engine, dense, sparse, colbert } = transformer.as_ref();
+                let batch = Batch::pack(indices.iter().map(|&index| &encoded[index]));
+                let hidden = engine.hidden(&batch)?;
+                if let (Some(rows), Some(head)) = (&mut rows.dense, dense) {
+                    let width = rows.width;
+                    for (index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, &batch).await?) {
+                        rows.values[index * width..][..width].copy_from_slice(&row);
+                    }
+                }
+                if let (Some(rows), Some(head)) = (&mut rows.sparse, sparse) {
+                    let found = match (head, &engine.network.masked_lm) {
+                        (Sparse::Lexical(head), _) => head.apply(&engine.ops, &hidden, &batch).await?,
+                        (Sparse::Splade(splade), Some(head)) => {
+                            let words = &engine.network.encoder.embeddings.words;
+                            head.apply(&engine.ops, &hidden, words, &batch, *splade).await?
+                        }
+                        (Sparse::Splade(_), None) => unreachable!("a model for SPLADE is loaded with its head"),
+                    };
+                    for (&index, mut row) in indices.iter().zip(found) {
+                        row.keep_largest(top_k.unwrap_or(usize::MAX));
+                        rows[index] = row;
+                    }
+                }
+                if let (Some(rows), Some(head)) = (&mut rows.tokens, colbert) {
+                    for (&index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, &batch).await?) {
+                        rows[index] = row;
+                    }
+                }
+            }
         }
-        self.end(file);
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// Components of a token's vector.
+    fn token_width(&self) -> usize {
+        match self {
+            Model::Transformer(transformer) => transformer.colbert.as_ref().map_or(1, |head| head.width),
+            Model::Static { .. } => 1,
+        }
+    }
+}
+
+async fn pooling_config<F: Files, W: Watch>(
+    session: &mut Session<'_, F, W>,
+    modules: &pipeline::Modules,
+) -> Result<pipeline::PoolingConfig> {
+    match &modules.pooling {
+        None => pipeline::PoolingConfig::from_bytes("", None),
+        Some(folder) => {
+            let file = format!("{folder}/{CONFIG}");
+            pipeline::PoolingConfig::from_bytes(&file, Some(&session.required(&file).await?))
+        }
+    }
+}
+
+/// The configuration of each Dense stage, with its file.
+async fn dense_configs<F: Files, W: Watch>(
+    session: &mut Session<'_, F, W>,
+    modules: &pipeline::Modules,
+) -> Result<Vec<(String, pipeline::DenseConfig)>> {
+    let mut configs = Vec::with_capacity(modules.projections.len());
+    for folder in &modules.projections {
+        let file = format!("{folder}/{CONFIG}");
+        let config = pipeline::DenseConfig::from_bytes(&file, &session.required(&file).await?)?;
+        configs.push((file, config));
+    }
+    Ok(configs)
+}
+
+fn check_dimensions(asked: usize, width: usize) -> Result<()> {
+    match (1..=width).contains(&asked) {
+        true => Ok(()),
+        false => Err(invalid_option("dimensions", format!("{asked} is not between 1 and {width}"))),
+    }
+}
+
+fn check_outputs(asked: Option<&[OutputKind]>, given: &[OutputKind]) -> Result<()> {
+    let absent = |kind: &&OutputKind| !given.contains(kind);
+    match asked {
+        Some([]) => Err(invalid_option("outputs", "it is empty".to_owned())),
+        Some(asked) => match asked.iter().find(absent) {
+            None => Ok(()),
+            Some(kind) => {
+                Err(invalid_option("outputs", format!("{kind:?} is not among what the model gives: {given:?}")))
+            }
+        },
+        None => Ok(()),
     }
 }
 
@@ -343,19 +547,4 @@ fn zeros(rows: usize, width: usize) -> Result<Vec<f32>> {
         _ => return Err(Error::new(Code::OutOfMemory, "encode", format!("no memory for {rows} vectors of {width}"))),
     }
     Ok(values)
-}
-
-fn check(watch: &impl Watch) -> Result<()> {
-    match watch.cancelled() {
-        true => Err(Error::new(Code::Aborted, "embedder", "the caller asked to stop")),
-        false => Ok(()),
-    }
-}
-
-fn required<T>(file: &str, found: Option<T>) -> Result<T> {
-    found.ok_or_else(|| Error::new(Code::MissingFile, file, "the model has no such file"))
-}
-
-fn invalid_option(name: &str, message: String) -> Error {
-    Error::new(Code::InvalidOption, name, message)
 }

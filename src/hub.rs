@@ -14,6 +14,7 @@ pub const DEFAULT_REVISION: &str = "main";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     base: String,
+    name: String,
     pinned: bool,
 }
 
@@ -35,6 +36,7 @@ impl Location {
         let host = host.unwrap_or(DEFAULT_HOST).trim_end_matches('/');
         Ok(Self {
             base: format!("{host}/{repository}/resolve/{}/", revision.replace('/', "%2F")),
+            name: repository.to_owned(),
             // Only a commit's hash names the same bytes for ever.
             pinned: revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit()),
         })
@@ -47,7 +49,13 @@ impl Location {
             return Err(Error::new(Code::InvalidOption, "source", message));
         }
         let slash = if url.ends_with('/') { "" } else { "/" };
-        Ok(Self { base: format!("{url}{slash}"), pinned: false })
+        let name = url.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        Ok(Self { base: format!("{url}{slash}"), name, pinned: false })
+    }
+
+    /// The model's name on the hub, or the last part of the folder's address.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The address of a file, e.g. of `1_Pooling/config.json`.
@@ -106,6 +114,8 @@ mod tests {
         assert!(!pinned("c9745ed"));
         let base = Location::base("https://example.com/model").expect("valid");
         assert!(!base.is_pinned());
+        assert_eq!(base.name(), "model");
+        assert_eq!(Location::hub("a/b@main", None, None).expect("valid").name(), "a/b");
         assert_eq!(base.url("config.json"), "https://example.com/model/config.json");
         assert!(Location::base("https://example.com/model?token=1").is_err());
     }

@@ -11,7 +11,8 @@
 //! let files = Directory::new("all-MiniLM-L6-v2");
 //! let embedder = block_on(Embedder::load(&files, &LoadOptions::default(), &()))?;
 //! let output = block_on(embedder.encode(&["Born in Maida Vale, London"], Role::Plain, &()))?;
-//! assert_eq!(output.dense.row(0).len(), embedder.dimensions());
+//! let vectors = output.dense.expect("it gives dense vectors");
+//! assert_eq!(vectors.row(0).len(), embedder.dimensions());
 //! # Ok(())
 //! # }
 //! ```
@@ -23,15 +24,21 @@ pub mod encoder;
 pub mod error;
 pub mod head;
 pub mod hub;
+pub mod load;
 pub mod model;
 pub mod ops;
 pub mod platform;
+pub mod rerank;
+pub mod score;
 pub mod sparse;
 pub mod text;
 pub mod weights;
 
-pub use embedder::{Embedder, LoadOptions, Output, Token, Usage, Vectors, Watch};
+pub use embedder::{Embedder, EncodeOptions, LoadOptions, Output, OutputKind, RolePrompts, Token, Usage, Vectors};
 pub use error::{Code, Error, Result};
+pub use load::Watch;
 pub use ops::Device;
+pub use rerank::{Ranked, RerankOptions, Reranker};
 pub use sparse::SparseVector;
 pub use text::Role;
+pub use weights::Dtype;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Memory, encode, load, tiny};
+use common::{Dense as _, Memory, encode, load, tiny};
 use serde_json::{Value, json};
 use wick_embed::{Code, Device, Embedder, LoadOptions, Role, Watch, platform::native::block_on};
 
@@ -69,7 +69,7 @@ fn every_broken_model_gets_its_code() {
         (Code::InvalidConfig, "config.json", with_config("num_attention_heads", 5.into())),
         (Code::InvalidConfig, "config.json", with_config("layer_norm_eps", "small".into())),
         (Code::UnsupportedModel, "config.json", with_config("model_type", "gpt2".into())),
-        (Code::UnsupportedModel, "config.json", with_config("hidden_act", "swish".into())),
+        (Code::UnsupportedModel, "config.json", with_config("hidden_act", "mish".into())),
         (Code::UnsupportedModel, "config.json", with_config("position_embedding_type", "relative_key".into())),
         (Code::WrongShape, "embeddings.word_embeddings.weight", with_config("vocab_size", 100.into())),
         (Code::InvalidTokenizer, "tokenizer.json", with("tokenizer.json", |_| html())),
@@ -162,7 +162,7 @@ fn every_broken_model_gets_its_code() {
         assert!(error.at().contains(at), "{error} is not at {at}");
     }
     let embedder = load(&tiny()).expect("the unbroken model");
-    assert_eq!(encode(&embedder, &["the weather is lovely today"]).dense.width, 32);
+    assert_eq!(encode(&embedder, &["the weather is lovely today"]).vectors().width, 32);
 }
 
 #[test]
@@ -200,11 +200,11 @@ fn odd_texts_have_vectors() {
         "[CLS] [SEP] [PAD]",
     ];
     let output = encode(&embedder, &texts);
-    for (text, row) in texts.iter().zip(output.dense.rows()) {
+    for (text, row) in texts.iter().zip(output.vectors().rows()) {
         assert!(row.iter().all(|value| value.is_finite()), "{text:?}");
         assert!(row.iter().any(|&value| value != 0.0), "{text:?}");
     }
-    assert_eq!(output.dense.row(0), output.dense.row(1), "white space is no text");
+    assert_eq!(output.vectors().row(0), output.vectors().row(1), "white space is no text");
 }
 
 #[test]
@@ -329,6 +329,6 @@ fn a_cut_is_reported_by_tokenizers_with_and_without_special_tokens() {
         assert_eq!(output.usage.truncated, [1]);
         // A text without a token has no direction.
         let empty = encode(&embedder, &["", "is"]);
-        assert_eq!(empty.dense.row(0).iter().all(|&value| value == 0.0), special == 0);
+        assert_eq!(empty.vectors().row(0).iter().all(|&value| value == 0.0), special == 0);
     }
 }

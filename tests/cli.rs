@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use common::{encode, minilm, path};
+use common::{Dense as _, encode, minilm, path};
 
 fn wick(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_wick"))
@@ -34,7 +34,7 @@ const TEXTS: [&str; 3] = ["The weather is lovely today.", "It's so sunny outside
 fn assert_is_library_output(rows: &[Vec<f32>]) {
     let expected = encode(&minilm(), &TEXTS);
     assert_eq!(rows.len(), TEXTS.len());
-    for (row, expected) in rows.iter().zip(expected.dense.rows()) {
+    for (row, expected) in rows.iter().zip(expected.vectors().rows()) {
         assert_eq!(row, expected);
     }
 }

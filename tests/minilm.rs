@@ -4,7 +4,7 @@ mod common;
 
 use std::cmp::Ordering;
 
-use common::{Memory, cosine, difference, encode, json, minilm, minilm_with, read};
+use common::{Dense as _, Memory, cosine, difference, encode, json, minilm, minilm_with, read};
 use serde_json::Value;
 use wick_embed::{Code, Embedder, LoadOptions, Role, Watch, platform::native::block_on};
 
@@ -59,7 +59,7 @@ fn published_values() {
                 // fastembed-rs' long text was cut at 384 tokens (at no other length do its values come out).
                 let embedder = if source.starts_with("Anush008") { &longer } else { &embedder };
                 let output = block_on(embedder.encode(&[text(&entry["text"])], role, &())).expect("valid");
-                let (row, expected) = (output.dense.row(0), floats(expected));
+                let (row, expected) = (output.vectors().row(0), floats(expected));
                 let part = match kind {
                     "dense_prefix" => &row[..expected.len()],
                     _ => &row[row.len() - expected.len()..],
@@ -72,12 +72,12 @@ fn published_values() {
             "dense_full" if entry["pooling"] == "mean" => {
                 let expected = floats(expected);
                 let output = encode(&raw, &[text(&entry["text"])]);
-                check("dense_full", 1.0 - cosine(output.dense.row(0), &expected), 1e-6);
+                check("dense_full", 1.0 - cosine(output.vectors().row(0), &expected), 1e-6);
                 // TEI replaces the exact GELU by its tanh form. With that the values of its batch snapshot agree, and not only
                 // the direction; those of the single one were made on another device and differ from the batch's by 8e-4.
                 let output = encode(&tei, &[text(&entry["text"])]);
                 let tolerance = if source.ends_with("batch.snap") { 2e-5 } else { 1e-3 };
-                check("dense_full, tanh", f64::from(difference(output.dense.row(0), &expected)), tolerance);
+                check("dense_full, tanh", f64::from(difference(output.vectors().row(0), &expected)), tolerance);
             }
             "dense_full" | "token_states" => {} // hidden states are not part of the result
             "similarity_matrix" => {
@@ -85,13 +85,13 @@ fn published_values() {
                 let output = encode(&embedder, &texts);
                 for (index, row) in expected.as_array().expect("rows").iter().enumerate() {
                     for (other, want) in floats(row).into_iter().enumerate() {
-                        let got = cosine(output.dense.row(index), output.dense.row(other));
+                        let got = cosine(output.vectors().row(index), output.vectors().row(other));
                         check("cosine", (got - f64::from(want)).abs(), 5.1e-5);
                     }
                 }
             }
             "sum" => {
-                let sum: f32 = encode(&embedder, &[text(&entry["text"])]).dense.row(0).iter().sum();
+                let sum: f32 = encode(&embedder, &[text(&entry["text"])]).vectors().row(0).iter().sum();
                 let error = f64::from(sum) - expected.as_f64().expect("a number");
                 check("sum", error.abs(), entry["abs_tol"].as_f64().expect("a tolerance"));
             }
@@ -148,8 +148,9 @@ fn stsb_spearman() {
     let texts: Vec<&str> = rows.iter().flat_map(|row| [row[1], row[2]]).collect();
     let output = encode(&minilm(), &texts);
     let scores: Vec<f64> = rows.iter().map(|row| row[0].parse().expect("a score")).collect();
-    let cosines: Vec<f64> =
-        (0..rows.len()).map(|index| cosine(output.dense.row(2 * index), output.dense.row(2 * index + 1))).collect();
+    let cosines: Vec<f64> = (0..rows.len())
+        .map(|index| cosine(output.vectors().row(2 * index), output.vectors().row(2 * index + 1)))
+        .collect();
     let score = 100.0 * spearman(&scores, &cosines);
     println!("STS-B test Spearman x 100: {score:.4}");
     assert!((score - 82.0325).abs() < 0.01, "{score}");
@@ -168,12 +169,12 @@ fn a_text_alone_in_a_batch_and_reordered_is_bit_equal() {
     for (index, text) in texts.iter().enumerate() {
         let alone = encode(&embedder, &[text]);
         let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(together.dense.row(index)), bits(alone.dense.row(0)), "text {index} in a batch");
-        let mirrored = backwards.dense.row(texts.len() - 1 - index);
-        assert_eq!(bits(mirrored), bits(alone.dense.row(0)), "text {index} reordered");
+        assert_eq!(bits(together.vectors().row(index)), bits(alone.vectors().row(0)), "text {index} in a batch");
+        let mirrored = backwards.vectors().row(texts.len() - 1 - index);
+        assert_eq!(bits(mirrored), bits(alone.vectors().row(0)), "text {index} reordered");
     }
     assert_eq!(together.usage.truncated, [5]);
-    assert_eq!(together.dense.rows().len(), texts.len());
+    assert_eq!(together.vectors().rows().len(), texts.len());
 }
 
 #[test]
@@ -181,23 +182,26 @@ fn lengths_and_options() {
     let embedder = minilm();
     assert_eq!((embedder.dimensions(), embedder.max_tokens()), (384, 256));
     let nothing = encode::<&str>(&embedder, &[]);
-    assert_eq!((nothing.dense.rows().len(), nothing.usage.tokens), (0, 0));
+    assert_eq!((nothing.vectors().rows().len(), nothing.usage.tokens), (0, 0));
     // A megabyte is cut, and only its head counts.
     let words = "lorem ipsum ";
     let huge = encode(&embedder, &[words.repeat(1 << 17), words.repeat(1000)]);
     assert_eq!((huge.usage.tokens, huge.usage.truncated.as_slice()), (512, [0, 1].as_slice()));
-    assert_eq!(huge.dense.row(0), huge.dense.row(1));
+    assert_eq!(huge.vectors().row(0), huge.vectors().row(1));
 
     let short = minilm_with(&LoadOptions { max_tokens: Some(8), dimensions: Some(64), ..LoadOptions::default() });
     let texts = ["one two three four five six seven", "one two three four five six"];
     let output = encode(&short, &texts);
-    assert_eq!((output.dense.width, output.usage.tokens, output.usage.truncated.as_slice()), (64, 16, [0].as_slice()));
-    assert_eq!(output.dense.row(0), output.dense.row(1));
-    let length: f32 = output.dense.row(0).iter().map(|value| value * value).sum();
+    assert_eq!(
+        (output.vectors().width, output.usage.tokens, output.usage.truncated.as_slice()),
+        (64, 16, [0].as_slice())
+    );
+    assert_eq!(output.vectors().row(0), output.vectors().row(1));
+    let length: f32 = output.vectors().row(0).iter().map(|value| value * value).sum();
     assert!((length - 1.0).abs() < 1e-6, "cut before it is normalised: {length}");
     // The direction is that of the full vector's head.
     let full = encode(&embedder, &texts[1..]);
-    assert!(cosine(output.dense.row(1), &full.dense.row(0)[..64]) > 1.0 - 1e-6);
+    assert!(cosine(output.vectors().row(1), &full.vectors().row(0)[..64]) > 1.0 - 1e-6);
 }
 
 #[test]
@@ -224,5 +228,5 @@ fn a_cancelled_call_stops_between_batches_and_the_next_one_works() {
     assert_eq!(error.code(), Code::Aborted);
     assert_eq!(watch.total.get(), 200);
     assert!((1..200).contains(&watch.seen.get()), "{} texts were done", watch.seen.get());
-    assert_eq!(encode(&embedder, &texts[..1]).dense.rows().len(), 1);
+    assert_eq!(encode(&embedder, &texts[..1]).vectors().rows().len(), 1);
 }

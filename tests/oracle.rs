@@ -8,7 +8,7 @@ use candle_transformers::models::bert;
 use common::{difference, json, read};
 use wick_embed::{
     encoder::Encoder,
-    model::{Architecture, Config},
+    model::{Architecture, Config, NetworkPlan, Purpose},
     ops::{Ops, candle::Candle},
     platform::native::block_on,
     text::{Batch, Encoded},
@@ -22,11 +22,12 @@ const TEXTS: [&[u32]; 2] = [&[2, 17, 45, 9, 60, 71, 3], &[2, 33, 80, 3]];
 fn encoder(ops: &Candle) -> Encoder<Candle> {
     let config = Config::from_bytes(&read(&format!("{DIR}/config.json"))).expect("config");
     let architecture = Architecture::from_config(&config).expect("supported");
-    let mut loader = Loader::new("model.safetensors", ops, &architecture, None);
+    let plan = NetworkPlan { architecture: &architecture, purpose: Purpose::Embed };
+    let mut loader = Loader::new("model.safetensors", ops, &plan, None);
     let mut reader = Reader::new("model.safetensors").expect("known");
     reader.push(&read(&format!("{DIR}/model.safetensors")), &mut loader).expect("valid");
     reader.finish().expect("whole");
-    loader.finish().expect("complete")
+    loader.finish().expect("complete").encoder
 }
 
 /// Hidden states of each text.

@@ -10,7 +10,7 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use wick_embed::{
-    Code, Device, Embedder, Error, LoadOptions, Output, Result, Role, Watch,
+    Code, Device, Dtype, Embedder, EncodeOptions, Error, LoadOptions, Output, Result, Role, SparseVector, Watch,
     platform::native::{Directory, block_on},
 };
 
@@ -54,6 +54,15 @@ struct Encode {
     /// Where the model computes: auto, cpu, cuda or metal.
     #[arg(long, default_value = "auto")]
     device: Device,
+    /// How large weights are held: f32, f16 or int8; as they are stored by default.
+    #[arg(long)]
+    dtype: Option<Dtype>,
+    /// The file with the weights, where it is not one of the usual names.
+    #[arg(long)]
+    weights: Option<String>,
+    /// Keep the so many largest weights of each sparse vector.
+    #[arg(long)]
+    top_k: Option<usize>,
     /// Cut texts after this many tokens.
     #[arg(long)]
     max_tokens: Option<usize>,
@@ -75,7 +84,7 @@ enum InputFormat {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
-    /// An array of numbers per line.
+    /// Per line an array of numbers, or of models that give more than dense vectors an object: dense, sparse, tokens.
     Jsonl,
     /// NumPy's format: one [texts, dimensions] array of f32. Needs --output.
     Npy,
@@ -105,12 +114,16 @@ impl Encode {
         let bars = Bars::new();
         let options = LoadOptions {
             device: self.device,
+            dtype: self.dtype,
             max_tokens: self.max_tokens,
             dimensions: self.dimensions,
             normalize: self.normalize,
+            weights: self.weights.clone(),
+            ..LoadOptions::default()
         };
         let embedder = block_on(Embedder::load(&Directory::new(&self.model), &options, &bars))?;
-        let output = block_on(embedder.encode(&texts, self.role, &bars))?;
+        let options = EncodeOptions { role: self.role, top_k: self.top_k, ..EncodeOptions::default() };
+        let output = block_on(embedder.encode(&texts, options, &bars))?;
         bars.bar.finish_and_clear();
         if !output.usage.truncated.is_empty() {
             let (count, limit) = (output.usage.truncated.len(), embedder.max_tokens());
@@ -175,16 +188,43 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> Error {
 
 fn write_jsonl(target: impl Write, output: &Output) -> io::Result<()> {
     let mut target = BufWriter::new(target);
-    for row in output.dense.rows() {
-        serde_json::to_writer(&mut target, row)?;
+    let count = [
+        output.dense.as_ref().map(|rows| rows.rows().len()),
+        output.sparse.as_ref().map(Vec::len),
+        output.tokens.as_ref().map(Vec::len),
+    ];
+    let only_dense = output.sparse.is_none() && output.tokens.is_none();
+    for index in 0..count.into_iter().flatten().next().unwrap_or(0) {
+        let mut row = serde_json::Map::new();
+        if let Some(dense) = &output.dense {
+            row.insert("dense".to_owned(), dense.row(index).into());
+        }
+        if let Some(sparse) = &output.sparse {
+            let SparseVector { indices, values } = &sparse[index];
+            row.insert("sparse".to_owned(), serde_json::json!({ "indices": indices, "values": values }));
+        }
+        if let Some(tokens) = &output.tokens {
+            row.insert("tokens".to_owned(), tokens[index].rows().map(<[f32]>::to_vec).collect());
+        }
+        match &output.dense {
+            Some(dense) if only_dense => serde_json::to_writer(&mut target, dense.row(index))?,
+            _ => serde_json::to_writer(&mut target, &row)?,
+        }
         target.write_all(b"\n")?;
     }
     target.flush()
 }
 
 fn write_npy(path: &Path, output: &Output) -> Result<()> {
-    let shape = (output.dense.values.len() / output.dense.width, output.dense.width);
-    let array = candle_core::Tensor::from_slice(&output.dense.values, shape, &candle_core::Device::Cpu)?;
+    let Some(dense) = &output.dense else {
+        return Err(Error::new(
+            Code::InvalidOption,
+            "--output-format",
+            "npy holds dense vectors, which this model gives none of",
+        ));
+    };
+    let shape = (dense.rows().len(), dense.width);
+    let array = candle_core::Tensor::from_slice(&dense.values, shape, &candle_core::Device::Cpu)?;
     array.write_npy(path).map_err(|error| Error::new(Code::Io, path.display().to_string(), error.to_string()))
 }
 

@@ -1,21 +1,29 @@
-//! BERT (<https://arxiv.org/abs/1810.04805>), as `BertModel` of transformers computes it; the encoder of all-MiniLM-L6-v2.
+//! BERT (<https://arxiv.org/abs/1810.04805>), as `BertModel` of transformers computes it, and RoBERTa and XLM-R, which differ in the
+//! numbering of positions and the names of their heads.
 
 use super::{Config, names::Names};
 use crate::{
     encoder::{Embeddings, Encoder, Layer, Mlp, NormOrder, Positions},
-    error::{Code, Error, Result},
-    ops::{Activation, Attention},
+    error::Result,
+    head::{Classifier, MaskedLm},
+    ops::{Activation, Attention, Pooling},
     weights::Source,
 };
 
+const PREFIXES: &[&str] = &["", "bert.", "roberta."];
+const PROBE: &str = "embeddings.word_embeddings.weight";
+
 pub struct Bert {
     pub vocabulary: usize,
-    pub max_positions: usize,
     pub width: usize,
+    positions: usize,
+    /// RoBERTa's padding token, from which its positions count.
+    padding: Option<u32>,
     type_vocabulary: usize,
     inner: usize,
     layers: usize,
     heads: usize,
+    head_width: usize,
     activation: Activation,
     epsilon: f64,
 }
@@ -25,35 +33,40 @@ impl Bert {
         config.only("position_embedding_type", &["absolute".into()])?;
         config.only("is_decoder", &[false.into()])?;
         config.only("add_cross_attention", &[false.into()])?;
-        let bert = Self {
+        let roberta = config.string("model_type")? != "bert";
+        let (width, heads) = (config.count("hidden_size")?, config.count("num_attention_heads")?);
+        Ok(Self {
             vocabulary: config.count("vocab_size")?,
-            max_positions: config.count("max_position_embeddings")?,
-            width: config.count("hidden_size")?,
+            width,
+            positions: config.count("max_position_embeddings")?,
+            padding: roberta.then(|| config.id("pad_token_id")).transpose()?,
             type_vocabulary: config.count("type_vocab_size")?,
             inner: config.count("intermediate_size")?,
             layers: config.count("num_hidden_layers")?,
-            heads: config.count("num_attention_heads")?,
+            heads,
+            head_width: config.head_width(width, heads)?,
             activation: config.activation("hidden_act")?,
             epsilon: config.positive("layer_norm_eps")?,
-        };
-        if !bert.width.is_multiple_of(bert.heads) {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                "config.json",
-                format!("hidden_size {} is no multiple of num_attention_heads {}", bert.width, bert.heads),
-            ));
-        }
-        Ok(bert)
+        })
     }
 
-    pub fn build<S: Source>(&self, source: &mut S) -> Result<Encoder<S::Weights>> {
-        let mut names = Names::below(source, &["", "bert."], "embeddings.word_embeddings.weight");
+    pub fn is_roberta(&self) -> bool {
+        self.padding.is_some()
+    }
+
+    /// Most tokens of a text. RoBERTa's positions begin after that of the padding token.
+    pub fn reach(&self) -> usize {
+        self.positions.saturating_sub(self.padding.map_or(0, |padding| padding as usize + 1))
+    }
+
+    pub fn encoder<S: Source>(&self, source: &mut S) -> Result<Encoder<S::Weights>> {
+        let mut names = Names::below(source, PREFIXES, PROBE);
         let (width, inner) = (self.width, self.inner);
         let embeddings = Embeddings {
             words: names.lookup("embeddings.word_embeddings", self.vocabulary, width)?,
             positions: Some(Positions {
-                lookup: names.lookup("embeddings.position_embeddings", self.max_positions, width)?,
-                padding: None,
+                lookup: names.lookup("embeddings.position_embeddings", self.positions, width)?,
+                padding: self.padding,
             }),
             types: Some(names.lookup("embeddings.token_type_embeddings", self.type_vocabulary, width)?),
             norm: Some(names.norm("embeddings.LayerNorm", width, self.epsilon)?),
@@ -65,7 +78,7 @@ impl Bert {
                 let qkv = ["query", "key", "value"].map(|part| format!("{attention}.self.{part}"));
                 Ok(Layer {
                     qkv: names.linear(&qkv, [width, width], true)?,
-                    attention: Attention::full(self.heads, width / self.heads),
+                    attention: Attention::full(self.heads, self.head_width),
                     attention_output: names.linear(&[format!("{attention}.output.dense")], [width, width], true)?,
                     attention_norm: Some(names.norm(&format!("{attention}.output.LayerNorm"), width, self.epsilon)?),
                     mlp: Mlp {
@@ -79,5 +92,39 @@ impl Bert {
             })
             .collect::<Result<_>>()?;
         Ok(Encoder { embeddings, order: NormOrder::Post, layers, final_norm: None, relative: None })
+    }
+
+    /// `BertForMaskedLM`'s head, or `RobertaForMaskedLM`'s.
+    pub fn masked_lm<S: Source>(&self, source: &mut S) -> Result<MaskedLm<S::Weights>> {
+        let mut names = Names::below(source, &[""], PROBE);
+        let (dense, norm, bias) = match self.padding {
+            None => ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions"),
+            Some(_) => ("lm_head.dense", "lm_head.layer_norm", "lm_head"),
+        };
+        Ok(MaskedLm {
+            dense: names.linear(&[dense.to_owned()], [self.width, self.width], true)?,
+            activation: self.activation,
+            norm: names.norm(norm, self.width, self.epsilon)?,
+            bias: Some(names.vector(bias, "bias", self.vocabulary)?),
+        })
+    }
+
+    /// `BertForSequenceClassification`'s pooler and classifier, or `RobertaForSequenceClassification`'s.
+    pub fn classifier<S: Source>(&self, source: &mut S) -> Result<Classifier<S::Weights>> {
+        let (dense, output) = match self.padding {
+            None => ("pooler.dense", "classifier"),
+            Some(_) => ("classifier.dense", "classifier.out_proj"),
+        };
+        let prefixes = if self.padding.is_none() { PREFIXES } else { &[""] };
+        let mut names = Names::below(source, prefixes, &format!("{dense}.weight"));
+        let dense = names.linear(&[dense.to_owned()], [self.width, self.width], true)?;
+        let mut names = Names::below(source, &[""], "");
+        Ok(Classifier {
+            pooling: Pooling::Cls,
+            dense,
+            activation: Activation::Tanh,
+            norm: None,
+            output: names.linear(&[output.to_owned()], [1, self.width], true)?,
+        })
     }
 }

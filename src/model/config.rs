@@ -38,13 +38,47 @@ impl Config {
         Ok(Self { values: parse(FILE, bytes)? })
     }
 
+    /// The same configuration under one naming: each pair is a key and the older or newer name that some files give it. A file
+    /// that has both with different values contradicts itself.
+    pub fn renamed(&self, names: &[(&str, &str)]) -> Result<Self> {
+        let mut values = self.values.clone();
+        for (key, other) in names {
+            let Some(value) = values.remove(*other).filter(|value| !value.is_null()) else {
+                continue;
+            };
+            match self.get(key) {
+                Some(found) if *found != value => {
+                    let message = format!("{key} is {found}, but {other} is {value}");
+                    return Err(Error::new(Code::InvalidConfig, FILE, message));
+                }
+                _ => drop(values.insert((*key).to_owned(), value)),
+            }
+        }
+        Ok(Self { values })
+    }
+
+    /// An object inside the configuration, as one of its own.
+    pub fn section(&self, key: &str) -> Option<Self> {
+        Some(Self { values: self.get(key)?.as_object()?.clone() })
+    }
+
+    /// Whether a key has a value.
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The strings of an array; none where the key is absent.
+    pub fn strings(&self, key: &str) -> Vec<&str> {
+        self.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
     /// The value of a key, unless absent or null.
     fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
     fn required<'a, T>(&'a self, key: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<T> {
-        let value = self.get(key).ok_or_else(|| Error::new(Code::InvalidConfig, FILE, format!("{key} is missing")))?;
+        let value = self.get(key).ok_or_else(|| self.missing(key))?;
         read(value).ok_or_else(|| Error::new(Code::InvalidConfig, FILE, format!("{key} is {value}, not {kind}")))
     }
 
@@ -65,13 +99,43 @@ impl Config {
         self.required(key, "a number above zero", |value| value.as_f64().filter(|&number| number > 0.0))
     }
 
+    /// Labels of a classifier: transformers writes their names, or their number.
+    pub fn labels(&self) -> Option<usize> {
+        match self.get("id2label").and_then(Value::as_object) {
+            Some(names) => Some(names.len()),
+            None => usize::try_from(self.get("num_labels")?.as_u64()?).ok(),
+        }
+    }
+
+    /// A required id.
+    pub fn id(&self, key: &str) -> Result<u32> {
+        self.required(key, "an id", |value| u32::try_from(value.as_u64()?).ok())
+    }
+
+    /// A required truth value.
+    pub fn flag(&self, key: &str) -> Result<bool> {
+        self.required(key, "true or false", Value::as_bool)
+    }
+
     /// A required activation, by the names transformers uses. `gelu` is the exact form there.
     pub fn activation(&self, key: &str) -> Result<Activation> {
         match self.string(key)? {
             "gelu" => Ok(Activation::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
             "relu" => Ok(Activation::Relu),
+            "silu" | "swish" => Ok(Activation::Silu),
             other => Err(self.unsupported(key, &format!("{other:?}"))),
+        }
+    }
+
+    /// The width of a head, where heads divide the hidden states among them.
+    pub fn head_width(&self, width: usize, heads: usize) -> Result<usize> {
+        match width.is_multiple_of(heads) {
+            true => Ok(width / heads),
+            false => {
+                let message = format!("hidden_size {width} is no multiple of num_attention_heads {heads}");
+                Err(Error::new(Code::InvalidConfig, FILE, message))
+            }
         }
     }
 
@@ -83,7 +147,13 @@ impl Config {
         }
     }
 
-    fn unsupported(&self, key: &str, value: &str) -> Error {
+    /// The error for a key that is not there.
+    pub fn missing(&self, key: &str) -> Error {
+        Error::new(Code::InvalidConfig, FILE, format!("{key} is missing"))
+    }
+
+    /// The error for a value that this version does not compute.
+    pub fn unsupported(&self, key: &str, value: &str) -> Error {
         Error::new(Code::UnsupportedModel, FILE, format!("{key} {value} is not supported"))
     }
 }

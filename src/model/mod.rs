@@ -1,69 +1,223 @@
-//! A model's files to an encoder, a head, a tokenizer and prompts.
+//! A model's files to an encoder, heads, a tokenizer and prompts.
 //!
-//! [`pipeline`] reads the sentence-transformers layout, [`config`] gives typed access to `config.json`, and each family
+//! [`pipeline`] reads the sentence-transformers layout, [`Config`] gives typed access to `config.json`, and each family
 //! file maps its own configuration and tensor names to [`Encoder`] data. A family decides nothing silently: a key it needs
 //! and does not find is an error that names the key.
 
 mod bert;
 mod config;
+mod distilbert;
+mod gte;
+mod modernbert;
 mod names;
+mod nomic_bert;
 pub mod pipeline;
+mod rotary;
+mod static_table;
+mod t5;
 
 pub use config::Config;
+pub use static_table::{StaticPlan, StaticTable};
 
 use crate::{
     encoder::Encoder,
     error::{Code, Error, Result},
-    ops::Weights,
+    head::{Classifier, MaskedLm},
+    ops::{Linear, Weights},
     weights::{Blueprint, Source},
 };
 
 /// `model_type` of every supported family.
-pub const SUPPORTED: [&str; 1] = ["bert"];
+pub const SUPPORTED: [&str; 10] =
+    ["bert", "distilbert", "roberta", "xlm-roberta", "nomic_bert", "new", "gte", "t5", "modernbert", "model2vec"];
 
-/// A supported architecture with its configuration, ready to take weights.
+/// A supported transformer with its configuration, ready to take weights.
 pub struct Architecture {
     family: Family,
-    /// Most tokens the position embedding reaches.
-    pub max_positions: usize,
+    /// The class names that the configuration gives, such as `BertForMaskedLM`.
+    classes: Vec<String>,
+    /// Whether the decoder of a masked language model is its word embedding.
+    tied: bool,
+    /// Labels of a classifier.
+    labels: Option<usize>,
+    /// Whether a classifier's logit becomes a score by the logistic function, where the configuration says.
+    pub sigmoid: Option<bool>,
     /// Rows of the word embedding.
     pub vocabulary: usize,
     /// Width of the hidden states.
     pub width: usize,
+    /// Most tokens of a text, where the positions have an end.
+    pub reach: Option<usize>,
+    /// The length the model was trained at, where it says so.
+    pub trained: Option<usize>,
 }
 
 enum Family {
     Bert(bert::Bert),
+    DistilBert(distilbert::DistilBert),
+    NomicBert(nomic_bert::NomicBert),
+    Gte(gte::Gte),
+    T5(t5::T5),
+    ModernBert(modernbert::ModernBert),
 }
 
 impl Architecture {
     /// Reads `config.json`.
     pub fn from_config(config: &Config) -> Result<Self> {
-        match config.string("model_type")? {
-            "bert" => {
-                let bert = bert::Bert::from_config(config)?;
-                Ok(Self {
-                    max_positions: bert.max_positions,
-                    vocabulary: bert.vocabulary,
-                    width: bert.width,
-                    family: Family::Bert(bert),
-                })
+        let family = match config.string("model_type")? {
+            "bert" | "roberta" | "xlm-roberta" => Family::Bert(bert::Bert::from_config(config)?),
+            "distilbert" => Family::DistilBert(distilbert::DistilBert::from_config(config)?),
+            "nomic_bert" => Family::NomicBert(nomic_bert::NomicBert::from_config(config)?),
+            "new" | "gte" => Family::Gte(gte::Gte::from_config(config)?),
+            "t5" => Family::T5(t5::T5::from_config(config)?),
+            "modernbert" => Family::ModernBert(modernbert::ModernBert::from_config(config)?),
+            other => {
+                return Err(Error::new(
+                    Code::UnsupportedModel,
+                    "config.json",
+                    format!("model_type {other:?} is not supported; supported: {}", SUPPORTED.join(", ")),
+                ));
             }
-            other => Err(Error::new(
-                Code::UnsupportedModel,
-                "config.json",
-                format!("model_type {other:?} is not supported; supported: {}", SUPPORTED.join(", ")),
-            )),
+        };
+        let (vocabulary, width, reach, trained) = match &family {
+            Family::Bert(model) => (model.vocabulary, model.width, Some(model.reach()), None),
+            Family::DistilBert(model) => (model.vocabulary, model.width, Some(model.positions), None),
+            Family::NomicBert(model) => (model.vocabulary, model.width, Some(model.reach), model.trained),
+            Family::Gte(model) => (model.vocabulary, model.width, Some(model.reach), None),
+            Family::T5(model) => (model.vocabulary, model.width, None, None),
+            Family::ModernBert(model) => (model.vocabulary, model.width, Some(model.reach), None),
+        };
+        Ok(Self {
+            family,
+            classes: config.strings("architectures").into_iter().map(str::to_owned).collect(),
+            tied: !config.has("tie_word_embeddings") || config.flag("tie_word_embeddings")?,
+            labels: config.labels(),
+            sigmoid: pipeline::is_sigmoid(config)?,
+            vocabulary,
+            width,
+            reach,
+            trained,
+        })
+    }
+
+    /// Whether the configuration names a masked language model.
+    pub fn is_masked_lm(&self) -> bool {
+        self.classes.iter().any(|class| class.ends_with("ForMaskedLM"))
+    }
+
+    /// Whether BGE-M3's heads may stand beside this model.
+    pub fn may_have_bge_heads(&self) -> bool {
+        matches!(&self.family, Family::Bert(bert) if bert.is_roberta())
+    }
+
+    /// Whether vectors that are cut must be standardised first.
+    pub fn standardizes_before_cut(&self) -> bool {
+        matches!(self.family, Family::NomicBert(_))
+    }
+
+    fn has_no(&self, head: &str) -> Error {
+        let message = format!("its architecture {:?} has no {head} here", self.classes);
+        Error::new(Code::UnsupportedModel, "config.json", message)
+    }
+
+    fn encoder<S: Source>(&self, source: &mut S) -> Result<Encoder<S::Weights>> {
+        match &self.family {
+            Family::Bert(model) => model.encoder(source),
+            Family::DistilBert(model) => model.encoder(source),
+            Family::NomicBert(model) => model.encoder(source),
+            Family::Gte(model) => model.encoder(source),
+            Family::T5(model) => model.encoder(source),
+            Family::ModernBert(model) => model.encoder(source),
+        }
+    }
+
+    fn masked_lm<S: Source>(&self, source: &mut S) -> Result<MaskedLm<S::Weights>> {
+        if !self.tied {
+            return Err(self.has_no("decoder of its own for masked tokens (tie_word_embeddings is false)"));
+        }
+        match &self.family {
+            Family::Bert(model) => model.masked_lm(source),
+            Family::DistilBert(model) => model.masked_lm(source),
+            Family::ModernBert(model) => model.masked_lm(source),
+            Family::NomicBert(_) | Family::Gte(_) | Family::T5(_) => Err(self.has_no("head for masked tokens")),
+        }
+    }
+
+    fn classifier<S: Source>(&self, source: &mut S) -> Result<Classifier<S::Weights>> {
+        if let Some(labels) = self.labels.filter(|&labels| labels != 1) {
+            let message = format!("its classifier has {labels} labels, a reranker has one");
+            return Err(Error::new(Code::UnsupportedModel, "config.json", message));
+        }
+        match &self.family {
+            Family::Bert(model) => model.classifier(source),
+            Family::DistilBert(model) => model.classifier(source),
+            Family::Gte(model) => model.classifier(source),
+            Family::ModernBert(model) => model.classifier(source),
+            Family::NomicBert(_) | Family::T5(_) => Err(self.has_no("classifier")),
+        }
+    }
+
+    fn lexical<S: Source>(&self, source: &mut S) -> Result<Option<Linear<S::Weights>>> {
+        match &self.family {
+            Family::Gte(model) => model.lexical(source),
+            _ => Ok(None),
         }
     }
 }
 
-impl Blueprint for Architecture {
-    type Model<W: Weights> = Encoder<W>;
+/// What a model is loaded for, which decides the heads taken from its main weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Hidden states, and lexical weights where the file has them.
+    Embed,
+    /// Sparse vectors from the logits of masked tokens.
+    Splade,
+    /// Scores of pairs.
+    Rerank,
+}
 
-    fn build<S: Source>(&self, source: &mut S) -> Result<Encoder<S::Weights>> {
-        match &self.family {
-            Family::Bert(bert) => bert.build(source),
-        }
+/// A model's main weights: an encoder and the heads that lie in the same file.
+pub struct Network<W: Weights> {
+    pub encoder: Encoder<W>,
+    pub masked_lm: Option<MaskedLm<W>>,
+    pub lexical: Option<Linear<W>>,
+    pub classifier: Option<Classifier<W>>,
+}
+
+/// Builds a [`Network`].
+pub struct NetworkPlan<'a> {
+    pub architecture: &'a Architecture,
+    pub purpose: Purpose,
+}
+
+impl Blueprint for NetworkPlan<'_> {
+    type Model<W: Weights> = Network<W>;
+
+    fn build<S: Source>(&self, source: &mut S) -> Result<Network<S::Weights>> {
+        let NetworkPlan { architecture, purpose } = self;
+        Ok(Network {
+            encoder: architecture.encoder(source)?,
+            masked_lm: (*purpose == Purpose::Splade).then(|| architecture.masked_lm(source)).transpose()?,
+            lexical: if *purpose == Purpose::Embed { architecture.lexical(source)? } else { None },
+            classifier: (*purpose == Purpose::Rerank).then(|| architecture.classifier(source)).transpose()?,
+        })
+    }
+}
+
+/// A linear map in a file of its own: `weight` and, where there is one, `bias`, perhaps below a prefix.
+pub struct LinearPlan {
+    pub prefix: &'static str,
+    pub shape: [usize; 2],
+    pub bias: bool,
+}
+
+impl Blueprint for LinearPlan {
+    type Model<W: Weights> = Linear<W>;
+
+    fn build<S: Source>(&self, source: &mut S) -> Result<Linear<S::Weights>> {
+        Ok(Linear {
+            weight: source.matrix(&[format!("{}weight", self.prefix)], self.shape)?,
+            bias: self.bias.then(|| source.vector(&[format!("{}bias", self.prefix)], self.shape[0])).transpose()?,
+        })
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     encoder::Lookup,
     error::Result,
-    ops::{Linear, Norm, NormKind},
+    ops::{Linear, Norm, NormKind, Weights},
     weights::Source,
 };
 
@@ -32,6 +32,10 @@ impl<'a, S: Source> Names<'a, S> {
 
     pub fn lookup(&mut self, module: &str, rows: usize, width: usize) -> Result<Lookup<S::Weights>> {
         Ok(Lookup { table: self.source.table(&format!("{}{module}.weight", self.prefix), [rows, width])?, rows })
+    }
+
+    pub fn vector(&mut self, module: &str, field: &str, width: usize) -> Result<<S::Weights as Weights>::Vector> {
+        self.source.vector(&[format!("{}{module}.{field}", self.prefix)], width)
     }
 
     /// One linear map from the stacked rows of several, each `[outputs, inputs]`.

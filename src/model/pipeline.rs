@@ -6,22 +6,27 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::config::parse;
+use super::config::{Config, parse};
 use crate::{
     error::{Code, Error, Result},
-    head::DenseHead,
     hub,
-    ops::Pooling,
+    ops::{Activation, Pooling},
     text::Prompts,
 };
 
 /// `modules.json`: the stages in order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Modules {
     /// The folder of the pooling stage's configuration.
     pub pooling: Option<String>,
+    /// The folders of Dense stages, in order.
+    pub projections: Vec<String>,
     /// Whether vectors are normalised at the end.
     pub normalize: bool,
+    /// The folder of a SPLADE pooling stage's configuration.
+    pub splade: Option<String>,
+    /// The folder of a table of token vectors, which then is all there is.
+    pub static_table: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -35,29 +40,119 @@ impl Modules {
     /// Parses the file; without one, sentence-transformers takes the mean and does not normalise.
     pub fn from_bytes(bytes: Option<&[u8]>) -> Result<Self> {
         const FILE: &str = "modules.json";
-        let mut modules = Modules { pooling: None, normalize: false };
+        let mut modules = Modules::default();
         let Some(bytes) = bytes else {
             return Ok(modules);
         };
         for module in parse::<Vec<Module>>(FILE, bytes)? {
+            let Module { path, kind } = module;
+            let unsupported = |stage: &str| {
+                Error::new(Code::UnsupportedModel, FILE, format!("stage {stage} at {path:?} is not supported here"))
+            };
+            let folder = |path: &str| hub::check_relative(FILE, path).map(|()| path.to_owned());
             // The package path before the class name has changed over time.
-            match module.kind.rsplit('.').next().unwrap_or_default() {
-                "Transformer" if module.path.is_empty() => {}
-                "Pooling" if modules.pooling.is_none() => {
-                    hub::check_relative(FILE, &module.path)?;
-                    modules.pooling = Some(module.path);
-                }
+            match kind.rsplit('.').next().unwrap_or_default() {
+                "Transformer" | "MLMTransformer" if path.is_empty() => {}
+                "Dropout" => {} // while training
+                "Pooling" if modules.pooling.is_none() => modules.pooling = Some(folder(&path)?),
+                "Dense" if modules.pooling.is_some() && !modules.normalize => modules.projections.push(folder(&path)?),
                 "Normalize" => modules.normalize = true,
-                other => {
-                    return Err(Error::new(
-                        Code::UnsupportedModel,
-                        FILE,
-                        format!("stage {other} at {:?} is not supported", module.path),
-                    ));
+                "SpladePooling" if modules.splade.is_none() => modules.splade = Some(folder(&path)?),
+                "StaticEmbedding" if modules.static_table.is_none() => {
+                    let here = path.is_empty() || path == ".";
+                    modules.static_table = Some(if here { String::new() } else { folder(&path)? });
                 }
+                other => return Err(unsupported(other)),
             }
         }
         Ok(modules)
+    }
+}
+
+/// A Dense stage's `config.json`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct DenseConfig {
+    pub in_features: usize,
+    pub out_features: usize,
+    pub bias: bool,
+    /// A class of torch, by its path.
+    #[serde(default)]
+    activation_function: Option<String>,
+}
+
+impl DenseConfig {
+    /// Parses the file found at `file`.
+    pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
+        parse(file, bytes)
+    }
+
+    /// The activation; tanh where the file names none, as in sentence-transformers.
+    pub fn activation(&self, file: &str) -> Result<Activation> {
+        let name = self.activation_function.as_deref().unwrap_or("Tanh");
+        match name.rsplit('.').next().unwrap_or_default() {
+            "Identity" => Ok(Activation::None),
+            "Tanh" => Ok(Activation::Tanh),
+            "ReLU" => Ok(Activation::Relu),
+            "GELU" => Ok(Activation::Gelu),
+            "SiLU" => Ok(Activation::Silu),
+            _ => Err(Error::new(Code::UnsupportedModel, file, format!("activation {name} is not supported"))),
+        }
+    }
+}
+
+/// A SPLADE pooling stage's `config.json`: how often the logarithm is taken.
+pub fn splade_logarithms(file: &str, bytes: &[u8]) -> Result<usize> {
+    #[derive(Deserialize)]
+    struct Pooling {
+        pooling_strategy: String,
+        activation_function: String,
+    }
+    let pooling: Pooling = parse(file, bytes)?;
+    match (pooling.pooling_strategy.as_str(), pooling.activation_function.as_str()) {
+        ("max", "relu") => Ok(1),
+        ("max", "log1p_relu") => Ok(2),
+        (strategy, activation) => {
+            let message = format!("pooling {strategy:?} with activation {activation:?} is not supported");
+            Err(Error::new(Code::UnsupportedModel, file, message))
+        }
+    }
+}
+
+/// Whether a cross-encoder's logit becomes a score by the logistic function, where `config.json` says, in sentence-transformers' new
+/// form or its old one.
+pub fn is_sigmoid(config: &Config) -> Result<Option<bool>> {
+    const OLD: &str = "sbert_ce_default_activation_function";
+    let new = config.section("sentence_transformers").filter(|section| section.has("activation_fn"));
+    let name = match &new {
+        Some(section) => section.string("activation_fn")?,
+        None if config.has(OLD) => config.string(OLD)?,
+        None => return Ok(None),
+    };
+    match name.rsplit('.').next().unwrap_or_default() {
+        "Identity" => Ok(Some(false)),
+        "Sigmoid" => Ok(Some(true)),
+        _ => Err(config.unsupported("activation_fn", &format!("{name:?}"))),
+    }
+}
+
+/// The `config.json` of a static model.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct StaticConfig {
+    #[serde(default)]
+    pub normalize: bool,
+    /// Most tokens of a text; null for no limit. Model2Vec takes 512 where the key is absent.
+    #[serde(default = "StaticConfig::usual_length")]
+    pub max_length: Option<usize>,
+}
+
+impl StaticConfig {
+    fn usual_length() -> Option<usize> {
+        Some(512)
+    }
+
+    /// Parses the file found at `file`.
+    pub fn from_bytes(file: &str, bytes: Option<&[u8]>) -> Result<Self> {
+        parse(file, bytes.unwrap_or(b"{}"))
     }
 }
 
@@ -151,23 +246,29 @@ impl TokenizerConfig {
     }
 }
 
-/// Most tokens of a text: the configured length, else the tokenizer's, and never more than the position embedding reaches.
-pub fn max_tokens(transformer: &TransformerConfig, tokenizer: &TokenizerConfig, max_positions: usize) -> usize {
+/// Most tokens of a text where neither files nor positions set a limit.
+const UNLIMITED: usize = 8192;
+
+/// Most tokens of a text: the configured length, else the tokenizer's, and never more than the positions reach. Where only the
+/// positions speak, what the model was trained at counts.
+pub fn max_tokens(
+    transformer: &TransformerConfig,
+    tokenizer: &TokenizerConfig,
+    reach: Option<usize>,
+    trained: Option<usize>,
+) -> usize {
+    let most = reach.unwrap_or(UNLIMITED);
     let configured = transformer.max_seq_length.filter(|&length| length > 0).or_else(|| {
         let length = tokenizer.model_max_length?;
-        (length >= 1.0 && length < max_positions as f64).then_some(length as usize)
+        (length >= 1.0 && length < most as f64).then_some(length as usize)
     });
-    configured.unwrap_or(max_positions).min(max_positions)
+    let configured = configured.unwrap_or(most).min(most);
+    trained.map_or(configured, |trained| configured.min(trained))
 }
 
 /// `config_sentence_transformers.json`, for its prompts.
 pub fn prompts(bytes: Option<&[u8]>) -> Result<Prompts> {
     bytes.map_or_else(|| Ok(Prompts::default()), |bytes| parse("config_sentence_transformers.json", bytes))
-}
-
-/// The dense head of a pipeline.
-pub fn dense_head(modules: &Modules, pooling: &PoolingConfig) -> DenseHead {
-    DenseHead { pooling: pooling.modes.clone(), dimensions: None, normalize: modules.normalize }
 }
 
 #[cfg(test)]
@@ -186,10 +287,10 @@ mod tests {
             assert_eq!(modules.pooling.as_deref(), Some("1_Pooling"));
             assert!(modules.normalize);
         }
-        let unknown = br#"[{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]"#;
-        let error = Modules::from_bytes(Some(unknown)).expect_err("not supported yet");
+        let unknown = br#"[{"path": "1_LSTM", "type": "sentence_transformers.models.LSTM"}]"#;
+        let error = Modules::from_bytes(Some(unknown)).expect_err("not supported");
         assert_eq!(error.code(), Code::UnsupportedModel);
-        assert!(error.message().contains("Dense"));
+        assert!(error.message().contains("LSTM"));
     }
 
     #[test]
@@ -212,10 +313,12 @@ mod tests {
     fn the_length_limit_is_the_configured_one_within_the_positions() {
         let transformer = |max_seq_length| TransformerConfig { max_seq_length, do_lower_case: false };
         let tokenizer = |model_max_length| TokenizerConfig { model_max_length };
-        assert_eq!(max_tokens(&transformer(Some(256)), &tokenizer(Some(128.0)), 512), 256);
-        assert_eq!(max_tokens(&transformer(Some(1024)), &tokenizer(None), 512), 512);
-        assert_eq!(max_tokens(&transformer(None), &tokenizer(Some(128.0)), 512), 128);
-        assert_eq!(max_tokens(&transformer(None), &tokenizer(Some(1e30)), 512), 512);
-        assert_eq!(max_tokens(&transformer(None), &tokenizer(None), 512), 512);
+        assert_eq!(max_tokens(&transformer(Some(256)), &tokenizer(Some(128.0)), Some(512), None), 256);
+        assert_eq!(max_tokens(&transformer(Some(1024)), &tokenizer(None), Some(512), None), 512);
+        assert_eq!(max_tokens(&transformer(None), &tokenizer(Some(128.0)), Some(512), None), 128);
+        assert_eq!(max_tokens(&transformer(None), &tokenizer(Some(1e30)), Some(512), None), 512);
+        assert_eq!(max_tokens(&transformer(None), &tokenizer(None), Some(512), None), 512);
+        assert_eq!(max_tokens(&transformer(Some(8192)), &tokenizer(None), Some(8192), Some(2048)), 2048);
+        assert_eq!(max_tokens(&transformer(None), &tokenizer(Some(512.0)), None, None), 512);
     }
 }

@@ -25,6 +25,11 @@ pub trait Files {
     /// An opened file.
     type Body: Body;
 
+    /// The name of the model, where the source knows one: some prompts are known by it alone.
+    fn name(&self) -> Option<String> {
+        None
+    }
+
     /// Opens a file such as `1_Pooling/config.json`; `None` when there is no such file.
     fn open(&self, file: &str) -> impl Future<Output = Result<Option<Self::Body>>>;
 }

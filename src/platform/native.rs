@@ -29,6 +29,10 @@ impl Directory {
 impl Files for Directory {
     type Body = FileBody;
 
+    fn name(&self) -> Option<String> {
+        Some(self.path.file_name()?.to_str()?.to_owned())
+    }
+
     async fn open(&self, file: &str) -> Result<Option<FileBody>> {
         let path = self.path.join(file);
         let failed = |error: std::io::Error| Error::new(Code::Io, path.display().to_string(), error.to_string());

@@ -208,6 +208,13 @@ fn failure(signal: &AbortSignal, at: &str, error: &JsValue) -> Error {
 impl Files for WebFiles {
     type Body = WebBody;
 
+    fn name(&self) -> Option<String> {
+        match &self.source {
+            Source::Location(location) => Some(location.name().to_owned()),
+            Source::Map(_) => None,
+        }
+    }
+
     async fn open(&self, file: &str) -> Result<Option<WebBody>> {
         match &self.source {
             Source::Location(location) => self.address(&location.url(file), location.is_pinned()).await,

@@ -9,7 +9,7 @@ pub mod tokenizer;
 use std::ops::Range;
 
 pub use prompts::{Prompts, Role};
-pub use tokenizer::{Encoded, Tokenizer};
+pub use tokenizer::{Encoded, PairLimit, Tokenizer};
 
 /// The tokens of several texts, end to end.
 #[derive(Debug, Default, Clone)]

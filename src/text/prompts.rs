@@ -31,15 +31,65 @@ impl std::str::FromStr for Role {
 }
 
 /// Prompts by name, and the name of the default one.
-#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
 pub struct Prompts {
     #[serde(default, rename = "prompts")]
     by_name: BTreeMap<String, Option<String>>,
     #[serde(default, rename = "default_prompt_name")]
     default: Option<String>,
+    /// Whether white space around a text is dropped before the prompt is put before it, as Instructor has it.
+    #[serde(skip)]
+    pub strip: bool,
+    /// Whether pooling leaves the prompt out whatever the pooling configuration says.
+    #[serde(skip)]
+    pub unpooled: bool,
 }
 
+/// Prompts that a model's card asks for and its files do not hold: the beginnings of the model's name without its owner, then
+/// the prompts for queries and documents. The first that fits counts.
+const KNOWN: &[(&[&str], &str, &str)] = &[
+    // <https://huggingface.co/intfloat/multilingual-e5-large-instruct>: its own example task.
+    (
+        &["multilingual-e5-large-instruct", "e5-mistral"],
+        "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
+        "",
+    ),
+    // <https://huggingface.co/intfloat/e5-base-v2>
+    (&["e5-", "multilingual-e5-"], "query: ", "passage: "),
+    // <https://huggingface.co/BAAI/bge-base-en-v1.5> and <https://huggingface.co/BAAI/bge-base-zh-v1.5>
+    (&["bge-small-en", "bge-base-en", "bge-large-en"], "Represent this sentence for searching relevant passages: ", ""),
+    (&["bge-small-zh", "bge-base-zh", "bge-large-zh"], "为这个句子生成表示以用于检索相关文章：", ""),
+    // <https://huggingface.co/nomic-ai/nomic-embed-text-v1.5>
+    (&["nomic-embed-text-v1"], "search_query: ", "search_document: "),
+    // <https://milvus.io/docs/embed-with-instructor.md>, whose values they give: without a space at the end.
+    (
+        &["instructor-base", "instructor-large", "instructor-xl"],
+        "Represent the question for retrieval:",
+        "Represent the document for retrieval:",
+    ),
+];
+
 impl Prompts {
+    /// Prompts for queries and documents.
+    pub fn new(query: &str, document: &str) -> Self {
+        let prompt = |name: &str, prompt: &str| (name.to_owned(), Some(prompt.to_owned()));
+        Self { by_name: [prompt("query", query), prompt("document", document)].into(), ..Self::default() }
+    }
+
+    /// These prompts, or where the files hold none, those known for the model's name.
+    pub fn or_known(self, name: Option<&str>) -> Self {
+        let name = name.and_then(|name| name.rsplit('/').next()).unwrap_or_default().to_lowercase();
+        let known = KNOWN.iter().find(|(names, ..)| names.iter().any(|start| name.starts_with(start)));
+        let instructor = name.starts_with("instructor-");
+        let empty = self.by_name.values().flatten().all(String::is_empty);
+        let prompts = match known {
+            Some((_, query, document)) if empty => Self::new(query, document),
+            _ => self,
+        };
+        // sentence-transformers, too, knows these by name.
+        Self { strip: instructor, unpooled: instructor, ..prompts }
+    }
+
     /// The prefix for a role; empty if the model has none.
     ///
     /// As in sentence-transformers, a query looks for `query`; a document for `document`, `passage`, then `corpus`; whatever is
@@ -76,5 +126,19 @@ mod tests {
         assert_eq!(prompts.prefix(Role::Query), "");
         assert_eq!(prompts.prefix(Role::Document), "");
         assert_eq!(parse("{}").prefix(Role::Query), "");
+    }
+    #[test]
+    fn prompts_that_files_lack_are_known_by_the_models_name() {
+        let known = |name| Prompts::default().or_known(Some(name));
+        assert_eq!(known("intfloat/e5-small-v2").prefix(Role::Query), "query: ");
+        assert_eq!(known("multilingual-e5-base").prefix(Role::Document), "passage: ");
+        assert_eq!(known("BAAI/bge-small-en-v1.5").prefix(Role::Document), "");
+        assert!(known("bge-small-en-v1.5").prefix(Role::Query).ends_with("passages: "));
+        assert_eq!(known("nomic-ai/nomic-embed-text-v1.5").prefix(Role::Plain), "");
+        assert_eq!(known("BAAI/bge-m3"), Prompts::default());
+        let instructor = known("hkunlp/instructor-large");
+        assert!(instructor.strip && instructor.unpooled && instructor.prefix(Role::Query).ends_with("retrieval:"));
+        let own = Prompts::new("mine: ", "").or_known(Some("e5-small"));
+        assert_eq!(own.prefix(Role::Query), "mine: ");
     }
 }

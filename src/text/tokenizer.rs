@@ -4,12 +4,16 @@
 //! `sentence_bert_config.json` says 256.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
-use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{
+    Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
+};
 
 use crate::error::{Code, Error, Result};
 
@@ -87,6 +91,15 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::InvalidTokenizer, FILE, message)
 }
 
+/// What the model of `tokenizer.json` says of unknown tokens: their string, or in Unigram models their id.
+#[derive(Deserialize)]
+struct Unknown {
+    #[serde(default)]
+    unk_token: Option<String>,
+    #[serde(default)]
+    unk_id: Option<u32>,
+}
+
 /// Runs the tokenizers crate, which panics on some files and texts. In a page that is a trap, and ends the engine.
 fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(run)) {
@@ -95,42 +108,64 @@ fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     }
 }
 
+/// Keeps the first `length` tokens, and nothing of the rest.
+fn cut(tokens: &mut Encoding, length: usize) {
+    tokens.truncate(length, 0, TruncationDirection::Right);
+    tokens.take_overflowing();
+}
+
+fn unknown(json: &[u8]) -> Option<Unknown> {
+    #[derive(Deserialize)]
+    struct Parts {
+        model: Unknown,
+    }
+    serde_json::from_slice::<Parts>(json).ok().map(|parts| parts.model)
+}
+
 /// A tokenizer with this model's length limit.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
+    /// Without a length limit of its own: texts are cut here, where it shows that they were.
     inner: tokenizers::Tokenizer,
     max_tokens: usize,
     lower_case: bool,
+    unknown: Option<u32>,
+}
+
+/// How a pair is cut to the length limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairLimit {
+    /// Token by token from whichever of the two is longer, as in transformers' `longest_first`.
+    LongestFirst,
+    /// The first to so many tokens of its own, then only the second, as FlagEmbedding does.
+    First(usize),
 }
 
 impl Tokenizer {
     /// Reads `tokenizer.json`. `max_tokens` counts special tokens; `lower_case` is `do_lower_case` of `sentence_bert_config.json`.
     pub fn from_bytes(json: &[u8], max_tokens: usize, lower_case: bool) -> Result<Self> {
         let parts = used_parts(json)?;
+        let unknown = unknown(json);
         let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(parts))?;
-        let special = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        // Nothing in the file may still cut or fill up texts.
+        guarded(|| inner.with_truncation(None).map(|_| ()))?;
+        inner.with_padding(None);
+        let unknown = unknown
+            .and_then(|Unknown { unk_token, unk_id }| unk_id.or_else(|| inner.token_to_id(unk_token.as_deref()?)));
+        let tokenizer = Self { inner, max_tokens, lower_case, unknown };
+        let special = tokenizer.special(false);
         if max_tokens <= special {
-            return Err(Error::new(
-                Code::InvalidOption,
-                "maxTokens",
-                format!("{max_tokens} leaves no room beside {special} special tokens"),
-            ));
+            let message = format!("{max_tokens} leaves no room beside {special} special tokens");
+            return Err(Error::new(Code::InvalidOption, "maxTokens", message));
         }
-        // One token more than fits: what is cut shows. (Where nothing is added, the crate itself does not say that it cut.)
-        let spare = usize::from(special == 0);
-        guarded(|| {
-            inner.with_truncation(Some(TruncationParams {
-                max_length: max_tokens + spare,
-                strategy: TruncationStrategy::LongestFirst,
-                stride: 0,
-                direction: TruncationDirection::Right,
-            }))?;
-            Ok(())
-        })?;
-        let tokenizer = Self { inner, max_tokens, lower_case };
         // A file that panics at the first text should do so here.
         tokenizer.encode_one("a text, to begin with")?;
         Ok(tokenizer)
+    }
+
+    /// Most tokens of a text, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
     }
 
     /// One more than the largest id this tokenizer can give.
@@ -151,23 +186,92 @@ impl Tokenizer {
 
     fn encode_one(&self, text: &str) -> Result<Encoded> {
         // sentence-transformers strips each text before it tokenizes.
-        let text = text.trim();
-        let lowered;
-        let text = if self.lower_case {
-            lowered = text.to_lowercase();
-            lowered.as_str()
-        } else {
-            text
-        };
+        let text = self.cased(text.trim());
+        let mut tokens = self.tokens(&text)?;
+        let room = self.max_tokens.saturating_sub(self.special(false));
+        let truncated = tokens.len() > room;
+        cut(&mut tokens, room);
+        self.finished(tokens, None, truncated)
+    }
+
+    fn cased<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.lower_case { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
+    }
+
+    /// The tokens of a text without special ones.
+    fn tokens(&self, text: &str) -> Result<Encoding> {
         // The fast form leaves out offsets into the text, which nothing here reads.
-        let encoding = guarded(|| self.inner.encode_fast(text, true))?;
-        let kept = encoding.len().min(self.max_tokens);
+        guarded(|| self.inner.encode_fast(text, false))
+    }
+
+    /// How many special tokens a text, or a pair, is given.
+    fn special(&self, pair: bool) -> usize {
+        self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair))
+    }
+
+    /// Adds the special tokens.
+    fn finished(&self, tokens: Encoding, pair: Option<Encoding>, truncated: bool) -> Result<Encoded> {
+        let encoding = guarded(|| self.inner.post_process(tokens, pair, true))?;
         Ok(Encoded {
-            ids: encoding.get_ids()[..kept].to_vec(),
-            type_ids: encoding.get_type_ids()[..kept].to_vec(),
+            ids: encoding.get_ids().to_vec(),
+            type_ids: encoding.get_type_ids().to_vec(),
             unpooled: 0,
-            truncated: kept < encoding.len() || !encoding.get_overflowing().is_empty(),
+            truncated,
         })
+    }
+
+    /// Tokenizes a pair with the tokenizer's own form for pairs.
+    pub fn encode_pair(&self, first: &str, second: &str, limit: PairLimit) -> Result<Encoded> {
+        let tokens = |text: &str| self.tokens(&self.cased(text.trim()));
+        let (mut first, mut second) = (tokens(first)?, tokens(second)?);
+        let lengths = (first.len(), second.len());
+        let max_length = self.max_tokens.saturating_sub(self.special(true));
+        match limit {
+            PairLimit::LongestFirst => {
+                let rule = TruncationParams {
+                    max_length,
+                    strategy: TruncationStrategy::LongestFirst,
+                    stride: 0,
+                    direction: TruncationDirection::Right,
+                };
+                let (cut, cut_pair) = guarded(|| truncate_encodings(first, Some(second), &rule))?;
+                (first, second) = (cut, cut_pair.unwrap_or_default());
+            }
+            PairLimit::First(most) => {
+                cut(&mut first, most.min(max_length));
+                cut(&mut second, max_length - first.len());
+            }
+        }
+        let truncated = lengths != (first.len(), second.len());
+        self.finished(first, Some(second), truncated)
+    }
+
+    /// Tokenizes without special tokens and without those that are unknown, as Model2Vec does: of a text not more than
+    /// `limit` tokens, and before that not more characters than so many tokens of the median length have.
+    pub fn encode_words(&self, text: &str, median: usize) -> Result<Encoded> {
+        let characters = self.max_tokens.saturating_mul(median);
+        let head = text.char_indices().nth(characters).map_or(text, |(end, _)| &text[..end]);
+        let encoding = self.tokens(head)?;
+        let kept = encoding.len().min(self.max_tokens);
+        let ids: Vec<u32> = encoding.get_ids()[..kept].iter().copied().filter(|&id| Some(id) != self.unknown).collect();
+        let truncated = head.len() < text.len() || kept < encoding.len();
+        Ok(Encoded { type_ids: vec![0; ids.len()], ids, unpooled: 0, truncated })
+    }
+
+    /// The median length of the vocabulary's strings in characters, rounded down.
+    pub fn median_length(&self) -> usize {
+        let vocabulary = self.inner.get_vocab(true);
+        let mut lengths: Vec<usize> = vocabulary.keys().map(|token| token.chars().count()).collect();
+        lengths.sort_unstable();
+        match lengths.len() {
+            0 => 0,
+            count => (lengths[(count - 1) / 2] + lengths[count / 2]) / 2,
+        }
+    }
+
+    /// The ids of those of these strings that are in the vocabulary.
+    pub fn ids_of(&self, tokens: &[&str]) -> Vec<u32> {
+        tokens.iter().filter_map(|token| self.inner.token_to_id(token)).collect()
     }
 
     /// The vocabulary's string for an id.

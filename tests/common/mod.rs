@@ -4,7 +4,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use wick_embed::{
-    Embedder, Error, LoadOptions, Output, Role,
+    Embedder, Error, LoadOptions, Output, Role, Vectors,
     platform::native::{Directory, block_on},
 };
 
@@ -34,6 +34,17 @@ pub fn minilm_with(options: &LoadOptions) -> Embedder {
 
 pub fn encode<T: AsRef<str>>(embedder: &Embedder, texts: &[T]) -> Output {
     block_on(embedder.encode(texts, Role::Plain, &())).expect("valid texts")
+}
+
+/// The dense vectors of an output that has them.
+pub trait Dense {
+    fn vectors(&self) -> &Vectors;
+}
+
+impl Dense for Output {
+    fn vectors(&self) -> &Vectors {
+        self.dense.as_ref().expect("dense vectors")
+    }
 }
 
 pub type Memory = HashMap<String, Arc<[u8]>>;

@@ -1,0 +1,35 @@
+//! Token vectors for late interaction (<https://arxiv.org/abs/2004.12832>), as BGE-M3 computes them.
+
+use super::{finite, normalize};
+use crate::{
+    error::Result,
+    ops::{Activation, Linear, Ops, Weights},
+    text::Batch,
+};
+
+/// A linear map to one vector per token.
+pub struct Colbert<W: Weights> {
+    pub linear: Linear<W>,
+    pub width: usize,
+    /// Divide each by its Euclidean norm.
+    pub normalize: bool,
+}
+
+impl<W: Weights> Colbert<W> {
+    /// The vectors of each text of the batch, one after the other: one for each token but the first, which stands for the text.
+    pub async fn apply(&self, ops: &W, hidden: &W::Tensor, batch: &Batch) -> Result<Vec<Vec<f32>>>
+    where
+        W: Ops,
+    {
+        let mut values = ops.read(&ops.linear(hidden, &self.linear, Activation::None)?).await?;
+        finite(&values)?;
+        if self.normalize {
+            values.chunks_exact_mut(self.width).for_each(normalize);
+        }
+        let rows = batch.spans.iter().map(|span| {
+            let first = (span.start + 1).min(span.end);
+            values[first * self.width..span.end * self.width].to_vec()
+        });
+        Ok(rows.collect())
+    }
+}

@@ -1,0 +1,112 @@
+//! One dense vector per text: pooling, projections, the cut to fewer dimensions, normalisation.
+//!
+//! Must agree with sentence-transformers' Pooling, Dense and Normalize modules and with its order: dimensions are cut
+//! before the vector is normalised.
+
+use super::{finite, normalize};
+use crate::{
+    error::Result,
+    ops::{Activation, Linear, Ops, Pooling, Weights},
+    text::Batch,
+};
+
+/// What follows the encoder in a dense model.
+pub struct Dense<W: Weights> {
+    /// Usually one; several are laid side by side.
+    pub pooling: Vec<Pooling>,
+    /// Applied in order.
+    pub projections: Vec<Projection<W>>,
+    /// Components of a vector before it is cut.
+    pub width: usize,
+    /// Keep this many leading components.
+    pub dimensions: Option<usize>,
+    /// Whether the whole vector is put to mean 0 and variance 1 before it is cut, as Nomic's matryoshka recipe has it
+    /// (<https://huggingface.co/nomic-ai/nomic-embed-text-v1.5>).
+    pub standardize_before_cut: bool,
+    /// Divide by the Euclidean norm.
+    pub normalize: bool,
+}
+
+/// A Dense module of sentence-transformers.
+pub struct Projection<W: Weights> {
+    pub linear: Linear<W>,
+    pub activation: Activation,
+}
+
+impl<W: Weights> Dense<W> {
+    /// Components of a vector.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions.map_or(self.width, |dimensions| dimensions.min(self.width))
+    }
+
+    /// One vector per text of the batch, in its order.
+    pub async fn apply(&self, ops: &W, hidden: &W::Tensor, batch: &Batch) -> Result<Vec<Vec<f32>>>
+    where
+        W: Ops,
+    {
+        let mut pooled = ops.pool(hidden, &batch.pooled, &self.pooling)?;
+        for projection in &self.projections {
+            pooled = ops.linear(&pooled, &projection.linear, projection.activation)?;
+        }
+        let values = ops.read(&pooled).await?;
+        values.chunks_exact(self.width.max(1)).map(|row| self.finished(row.to_vec())).collect()
+    }
+
+    fn finished(&self, mut row: Vec<f32>) -> Result<Vec<f32>> {
+        if self.standardize_before_cut && self.dimensions.is_some() {
+            standardize(&mut row);
+        }
+        row.truncate(self.dimensions());
+        if self.normalize {
+            normalize(&mut row);
+        }
+        finite(&row)?;
+        Ok(row)
+    }
+}
+
+/// `torch.nn.functional.layer_norm` without gain and bias, in f64.
+fn standardize(row: &mut [f32]) {
+    const EPSILON: f64 = 1e-5;
+    let count = row.len().max(1) as f64;
+    let mean = row.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
+    let variance = row.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
+    let scale = 1.0 / (variance + EPSILON).sqrt();
+    for value in row {
+        *value = ((f64::from(*value) - mean) * scale) as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::host::Host;
+
+    fn head(dimensions: Option<usize>, standardize_before_cut: bool) -> Dense<Host> {
+        Dense {
+            pooling: vec![Pooling::Mean],
+            projections: Vec::new(),
+            width: 4,
+            dimensions,
+            standardize_before_cut,
+            normalize: true,
+        }
+    }
+
+    #[test]
+    fn dimensions_are_cut_to_what_there_is_and_before_normalising() {
+        assert_eq!([None, Some(3), Some(9)].map(|dimensions| head(dimensions, false).dimensions()), [4, 3, 4]);
+        assert_eq!(head(Some(2), false).finished(vec![3.0, 4.0, 100.0, 0.0]).expect("finite"), [0.6, 0.8]);
+        assert!(head(None, false).finished(vec![f32::NAN; 4]).is_err());
+    }
+
+    #[test]
+    fn only_a_cut_standardises() {
+        let row = vec![3.0, 5.0, 3.0, 5.0];
+        let root = 0.5f32.sqrt();
+        let cut = head(Some(2), true).finished(row.clone()).expect("finite");
+        assert!((cut[0] + root).abs() < 1e-6 && (cut[1] - root).abs() < 1e-6, "{cut:?}");
+        let whole = head(None, true).finished(row).expect("finite");
+        assert!(whole[0] > 0.0, "{whole:?}");
+    }
+}

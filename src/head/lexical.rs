@@ -1,0 +1,32 @@
+//! Lexical weights, as BGE-M3 (<https://arxiv.org/abs/2402.03216>) and mGTE compute them: each token of a text with a weight of its own.
+
+use super::finite;
+use crate::{
+    error::Result,
+    ops::{Activation, Linear, Ops, Weights},
+    sparse::SparseVector,
+    text::Batch,
+};
+
+/// A linear map to one weight per token.
+pub struct Lexical<W: Weights> {
+    pub linear: Linear<W>,
+    /// Ids that never take part: those of the tokens that begin, end, fill and replace.
+    pub excluded: Vec<u32>,
+}
+
+impl<W: Weights> Lexical<W> {
+    /// The sparse vector of each text of the batch: `max over its occurrences of relu(w · h + b)` for each id.
+    pub async fn apply(&self, ops: &W, hidden: &W::Tensor, batch: &Batch) -> Result<Vec<SparseVector>>
+    where
+        W: Ops,
+    {
+        let weights = ops.read(&ops.linear(hidden, &self.linear, Activation::Relu)?).await?;
+        finite(&weights)?;
+        let rows = batch.spans.iter().map(|span| {
+            let tokens = batch.ids[span.clone()].iter().copied().zip(weights[span.clone()].iter().copied());
+            SparseVector::from_pairs(tokens.filter(|(id, _)| !self.excluded.contains(id)))
+        });
+        Ok(rows.collect())
+    }
+}

@@ -1,0 +1,52 @@
+//! Hidden states to what a model gives: dense vectors, sparse vectors, token vectors, scores.
+//!
+//! A head holds its weights and calls nothing but [`crate::ops::Ops`]; what is left for the host is a few values per text.
+
+mod classifier;
+mod colbert;
+mod dense;
+mod lexical;
+mod masked_lm;
+
+pub use classifier::Classifier;
+pub use colbert::Colbert;
+pub use dense::{Dense, Projection};
+pub use lexical::Lexical;
+pub use masked_lm::{MaskedLm, Splade};
+
+use crate::error::{Code, Error, Result};
+
+/// The smallest norm that a vector is divided by, as in `torch.nn.functional.normalize`.
+const EPSILON: f64 = 1e-12;
+
+/// Divides by the Euclidean norm; the squares are summed in f64.
+pub(crate) fn normalize(row: &mut [f32]) {
+    let square: f64 = row.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+    let scale = 1.0 / square.sqrt().max(EPSILON);
+    for value in row {
+        *value = (f64::from(*value) * scale) as f32;
+    }
+}
+
+/// Refuses values that no caller can use.
+fn finite(values: &[f32]) -> Result<()> {
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::new(Code::NotFinite, "head", "a computed vector is not finite")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_vector_stays_zero_and_any_other_becomes_unit_length() {
+        let mut zero = [0.0; 3];
+        normalize(&mut zero);
+        assert_eq!(zero, [0.0; 3]);
+        let mut row = [3e20, -4e20];
+        normalize(&mut row);
+        assert_eq!(row, [0.6, -0.8]);
+    }
+}

@@ -1,0 +1,325 @@
+//! From opened files to a model's parts: what embedders and rerankers have in common.
+
+use futures_util::future::join_all;
+
+use crate::{
+    error::{Code, Error, Result},
+    model::{Architecture, Config, Network, NetworkPlan, Purpose, pipeline},
+    ops::{Device, Ops, Pack, candle::Candle},
+    platform::{Body, Files, Pacer},
+    text::{Batch, Tokenizer},
+    weights::{Blueprint, Dtype, Loader, Reader, shards},
+};
+
+/// Most bytes of a file that is read whole (all but the weights). The largest known tokenizer is 33 MB.
+const MAX_SMALL_FILE: usize = 256 << 20;
+
+pub const CONFIG: &str = "config.json";
+pub const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const TRANSFORMER: &str = "sentence_bert_config.json";
+const WEIGHTS: &str = "model.safetensors";
+
+/// Where the main weights may lie, in the order in which they are looked for. An index names the files that have them.
+const OTHER_WEIGHTS: [&str; 3] = ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+
+/// What a long call tells its caller, and asks.
+pub trait Watch {
+    /// Bytes of all files so far, and of all files in total where servers said.
+    fn loaded(&self, _loaded: u64, _total: Option<u64>, _file: &str) {}
+
+    /// Texts done so far.
+    fn encoded(&self, _done: usize, _total: usize) {}
+
+    /// Whether to stop. Asked between chunks of a file and between batches.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Sees nothing and never stops.
+impl Watch for () {}
+
+/// What embedders and rerankers are asked for alike.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub device: Device,
+    pub dtype: Option<Dtype>,
+    pub max_tokens: Option<usize>,
+    pub weights: Option<String>,
+}
+
+/// A model's files, with progress over all of them.
+pub struct Session<'a, F: Files, W: Watch> {
+    files: &'a F,
+    meter: Meter<'a, W>,
+    /// Opened at once when the load began, so that downloads overlap.
+    opened: Vec<(&'static str, Option<F::Body>)>,
+}
+
+impl<'a, F: Files, W: Watch> Session<'a, F, W> {
+    /// Opens the files that nearly every model has, and `more`.
+    pub async fn open(files: &'a F, watch: &'a W, request: &Request, more: &[&'static str]) -> Result<Self> {
+        let mut names = vec![CONFIG, TOKENIZER, TOKENIZER_CONFIG, TRANSFORMER];
+        names.extend(more);
+        if request.weights.is_none() {
+            names.push(WEIGHTS);
+        }
+        let mut session = Self { files, meter: Meter { watch, files: Vec::new() }, opened: Vec::new() };
+        for (name, body) in names.iter().zip(join_all(names.iter().map(|name| files.open(name))).await) {
+            let body = body?;
+            if let Some(body) = &body {
+                session.meter.expect(name, body);
+            }
+            session.opened.push((name, body));
+        }
+        Ok(session)
+    }
+
+    /// The name under which the source knows the model.
+    pub fn name(&self) -> Option<String> {
+        self.files.name()
+    }
+
+    async fn body(&mut self, file: &str) -> Result<Option<F::Body>> {
+        if let Some(opened) = self.opened.iter().position(|(name, _)| *name == file) {
+            return Ok(self.opened.swap_remove(opened).1);
+        }
+        let body = self.files.open(file).await?;
+        if let Some(body) = &body {
+            self.meter.expect(file, body);
+        }
+        Ok(body)
+    }
+
+    /// A file that is read whole, if there is one.
+    pub async fn small(&mut self, file: &str) -> Result<Option<Vec<u8>>> {
+        match self.body(file).await? {
+            Some(body) => self.meter.whole(file, body).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A file that is read whole, and must be there.
+    pub async fn required(&mut self, file: &str) -> Result<Vec<u8>> {
+        let found = self.small(file).await?;
+        found.ok_or_else(|| missing(file))
+    }
+
+    /// Reads one weights file into a model.
+    pub async fn weights<P: Pack, B: Blueprint>(
+        &mut self,
+        file: &str,
+        pack: &P,
+        blueprint: &B,
+        dtype: Option<Dtype>,
+    ) -> Result<B::Model<P>> {
+        let body = self.body(file).await?.ok_or_else(|| missing(file))?;
+        self.weights_from(file, body, pack, blueprint, dtype).await
+    }
+
+    /// Reads the first of several weights files that there is.
+    pub async fn first_weights<P: Pack, B: Blueprint>(
+        &mut self,
+        files: &[String],
+        pack: &P,
+        blueprint: &B,
+    ) -> Result<Option<B::Model<P>>> {
+        for file in files {
+            if let Some(body) = self.body(file).await? {
+                return self.weights_from(file, body, pack, blueprint, None).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn weights_from<P: Pack, B: Blueprint>(
+        &mut self,
+        file: &str,
+        body: F::Body,
+        pack: &P,
+        blueprint: &B,
+        dtype: Option<Dtype>,
+    ) -> Result<B::Model<P>> {
+        let mut loader = Loader::new(file, pack, blueprint, dtype);
+        self.stream(file, body, &mut loader).await?;
+        loader.finish()
+    }
+
+    async fn stream<P: Pack, B: Blueprint>(
+        &mut self,
+        file: &str,
+        mut body: F::Body,
+        loader: &mut Loader<'_, P, B>,
+    ) -> Result<()> {
+        let mut reader = Reader::new(file)?;
+        let mut pacer = Pacer::new();
+        while let Some(chunk) = body.chunk().await? {
+            reader.push(chunk, loader)?;
+            self.meter.add(file, chunk.len())?;
+            pacer.breathe().await;
+        }
+        reader.finish()?;
+        self.meter.end(file);
+        Ok(())
+    }
+
+    /// Reads the main weights, wherever they are.
+    async fn main_weights<P: Pack, B: Blueprint>(
+        &mut self,
+        pack: &P,
+        blueprint: &B,
+        request: &Request,
+    ) -> Result<B::Model<P>> {
+        if let Some(file) = &request.weights {
+            return self.weights(file, pack, blueprint, request.dtype).await;
+        }
+        if let Some(body) = self.body(WEIGHTS).await? {
+            return self.weights_from(WEIGHTS, body, pack, blueprint, request.dtype).await;
+        }
+        for file in OTHER_WEIGHTS {
+            let Some(body) = self.body(file).await? else {
+                continue;
+            };
+            if !file.ends_with(".json") {
+                return self.weights_from(file, body, pack, blueprint, request.dtype).await;
+            }
+            let shards = shards(file, &self.meter.whole(file, body).await?)?;
+            let names = shards.values().flatten().cloned();
+            let mut loader = Loader::sharded(file, names, pack, blueprint, request.dtype)?;
+            for shard in shards.keys() {
+                crate::hub::check_relative(file, shard)?;
+                let body = self.body(shard).await?.ok_or_else(|| missing(shard))?;
+                self.stream(shard, body, &mut loader).await?;
+            }
+            return loader.finish();
+        }
+        let message = format!("the model has no such file, nor {}", OTHER_WEIGHTS.join(", "));
+        Err(Error::new(Code::MissingFile, WEIGHTS, message))
+    }
+
+    /// The architecture that `config.json` names.
+    pub async fn architecture(&mut self) -> Result<Architecture> {
+        Architecture::from_config(&Config::from_bytes(&self.required(CONFIG).await?)?)
+    }
+
+    /// The tokenizer with the length limit of this model.
+    pub async fn tokenizer(&mut self, architecture: &Architecture, request: &Request) -> Result<Tokenizer> {
+        let transformer = pipeline::TransformerConfig::from_bytes(self.small(TRANSFORMER).await?.as_deref())?;
+        let limits = pipeline::TokenizerConfig::from_bytes(self.small(TOKENIZER_CONFIG).await?.as_deref())?;
+        let max_tokens = match (request.max_tokens, architecture.reach) {
+            (Some(asked), Some(reach)) if asked > reach => {
+                return Err(invalid_option("maxTokens", format!("{asked} is more than the model's {reach}")));
+            }
+            (Some(asked), _) => asked,
+            (None, reach) => pipeline::max_tokens(&transformer, &limits, reach, architecture.trained),
+        };
+        let json = self.required(TOKENIZER).await?;
+        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, transformer.do_lower_case)?;
+        fits(&tokenizer, architecture.vocabulary)?;
+        Ok(tokenizer)
+    }
+
+    /// The main network on the executor that was asked for.
+    pub async fn engine(
+        &mut self,
+        architecture: &Architecture,
+        purpose: Purpose,
+        request: &Request,
+    ) -> Result<Engine<Candle>> {
+        let ops = Candle::on(request.device)?;
+        let network = self.main_weights(&ops, &NetworkPlan { architecture, purpose }, request).await?;
+        Ok(Engine { ops, network })
+    }
+}
+
+/// A network with the executor it was loaded on.
+pub struct Engine<O: Ops> {
+    pub ops: O,
+    pub network: Network<O>,
+}
+
+impl<O: Ops> Engine<O> {
+    /// Hidden states of a batch.
+    pub fn hidden(&self, batch: &Batch) -> Result<O::Tensor> {
+        self.network.encoder.forward(&self.ops, batch)
+    }
+}
+
+/// Refuses a tokenizer that gives ids beyond the model's table.
+pub fn fits(tokenizer: &Tokenizer, rows: usize) -> Result<()> {
+    match tokenizer.id_bound() > rows as u64 {
+        false => Ok(()),
+        true => {
+            let message = format!("its vocabulary of {} does not fit the model's {rows} rows", tokenizer.id_bound());
+            Err(Error::new(Code::InvalidTokenizer, TOKENIZER, message))
+        }
+    }
+}
+
+/// The error for a file that must be there.
+pub fn missing(file: &str) -> Error {
+    Error::new(Code::MissingFile, file, "the model has no such file")
+}
+
+/// The error for an option that cannot be honoured.
+pub fn invalid_option(name: &str, message: String) -> Error {
+    Error::new(Code::InvalidOption, name, message)
+}
+
+/// Stops where the caller asked to.
+pub fn check(watch: &impl Watch) -> Result<()> {
+    match watch.cancelled() {
+        true => Err(Error::new(Code::Aborted, "embedder", "the caller asked to stop")),
+        false => Ok(()),
+    }
+}
+
+/// Counts the bytes of all files.
+struct Meter<'a, W: Watch> {
+    watch: &'a W,
+    /// Name, bytes so far, and how many there will be.
+    files: Vec<(String, u64, Option<u64>)>,
+}
+
+impl<W: Watch> Meter<'_, W> {
+    fn expect(&mut self, file: &str, body: &impl Body) {
+        self.files.push((file.to_owned(), 0, body.length()));
+    }
+
+    fn tell(&self, file: &str) {
+        let loaded = self.files.iter().map(|(_, loaded, _)| loaded).sum();
+        // A server may have said too little: it counts compressed bytes.
+        let total = self.files.iter().map(|(_, loaded, length)| Some((*length)?.max(*loaded))).sum();
+        self.watch.loaded(loaded, total, file);
+    }
+
+    fn add(&mut self, file: &str, bytes: usize) -> Result<()> {
+        for (_, loaded, _) in self.files.iter_mut().filter(|(name, ..)| name == file) {
+            *loaded += bytes as u64;
+        }
+        self.tell(file);
+        check(self.watch)
+    }
+
+    /// From here on the file's length is known.
+    fn end(&mut self, file: &str) {
+        for (_, loaded, length) in self.files.iter_mut().filter(|(name, ..)| name == file) {
+            *length = Some(*loaded);
+        }
+        self.tell(file);
+    }
+
+    async fn whole<B: Body>(&mut self, file: &str, mut body: B) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.chunk().await? {
+            if bytes.len() + chunk.len() > MAX_SMALL_FILE {
+                return Err(Error::new(Code::InvalidConfig, file, "the file is larger than any of its kind"));
+            }
+            bytes.extend_from_slice(chunk);
+            self.add(file, chunk.len())?;
+        }
+        self.end(file);
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,125 @@
+//! Pairs of a query and a document to scores, with a cross-encoder.
+
+use crate::{
+    embedder::BATCH_TOKENS,
+    error::Result,
+    load::{Engine, Request, Session, Watch, check, invalid_option},
+    model::Purpose,
+    ops::{Device, candle::Candle},
+    platform::{Files, Pacer},
+    text::{self, Batch, PairLimit, Tokenizer},
+    weights::Dtype,
+};
+
+/// How a reranker is loaded. The default takes everything from the model's own files.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RerankOptions {
+    /// Where the model computes.
+    pub device: Device,
+    /// How large weights are held; as they are stored by default.
+    pub dtype: Option<Dtype>,
+    /// Cut pairs after this many tokens, special tokens included.
+    pub max_tokens: Option<usize>,
+    /// Cut queries after this many tokens, and then only the document to what is left: FlagEmbedding's rule for BGE rerankers
+    /// (there 256). Without it the longer of the two is cut.
+    pub max_query_tokens: Option<usize>,
+    /// Whether scores are between 0 and 1, by the logistic function; by default as the model's configuration says, and where it
+    /// says nothing they are, as in sentence-transformers.
+    pub normalize: Option<bool>,
+    /// The file with the weights, where it is not one of the usual names.
+    pub weights: Option<String>,
+}
+
+/// A document's place in the order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranked {
+    /// Which of the documents.
+    pub index: usize,
+    pub score: f32,
+}
+
+/// A loaded cross-encoder.
+pub struct Reranker {
+    engine: Engine<Candle>,
+    tokenizer: Tokenizer,
+    limit: PairLimit,
+    sigmoid: bool,
+}
+
+impl Reranker {
+    /// Loads a model from its files: `config.json`, `tokenizer.json` and its weights.
+    pub async fn load<F: Files, W: Watch>(files: &F, options: &RerankOptions, watch: &W) -> Result<Self> {
+        let request = Request {
+            device: options.device,
+            dtype: options.dtype,
+            max_tokens: options.max_tokens,
+            weights: options.weights.clone(),
+        };
+        let mut session = Session::open(files, watch, &request, &[]).await?;
+        let architecture = session.architecture().await?;
+        let tokenizer = session.tokenizer(&architecture, &request).await?;
+        let limit = match options.max_query_tokens {
+            None => PairLimit::LongestFirst,
+            Some(0) => return Err(invalid_option("maxQueryTokens", "it must be above zero".to_owned())),
+            Some(tokens) => PairLimit::First(tokens),
+        };
+        let engine = session.engine(&architecture, Purpose::Rerank, &request).await?;
+        let sigmoid = options.normalize.or(architecture.sigmoid).unwrap_or(true);
+        Ok(Self { engine, tokenizer, limit, sigmoid })
+    }
+
+    /// Scores each document for the query and orders them, best first, equal ones as they came; at most `top_k` of them.
+    pub async fn rerank<T: AsRef<str>, W: Watch>(
+        &self,
+        query: &str,
+        documents: &[T],
+        top_k: Option<usize>,
+        watch: &W,
+    ) -> Result<Vec<Ranked>> {
+        let mut pacer = Pacer::new();
+        let mut pairs = Vec::with_capacity(documents.len());
+        for document in documents {
+            check(watch)?;
+            pairs.push(self.tokenizer.encode_pair(query, document.as_ref(), self.limit)?);
+            pacer.breathe().await;
+        }
+        let lengths: Vec<usize> = pairs.iter().map(|pair| pair.ids.len()).collect();
+        let mut ranked = Vec::with_capacity(pairs.len());
+        for indices in text::plan(&lengths, BATCH_TOKENS) {
+            check(watch)?;
+            // A pair without a single token says nothing.
+            let filled: Vec<usize> = indices.iter().copied().filter(|&index| lengths[index] > 0).collect();
+            let empty = indices.iter().filter(|&&index| lengths[index] == 0);
+            ranked.extend(empty.map(|&index| Ranked { index, score: 0.0 }));
+            if !filled.is_empty() {
+                let batch = Batch::pack(filled.iter().map(|&index| &pairs[index]));
+                let logits = self.logits(&batch).await?;
+                let scored = filled.iter().zip(logits);
+                ranked.extend(scored.map(|(&index, logit)| Ranked { index, score: self.score(logit) }));
+            }
+            watch.encoded(ranked.len(), pairs.len());
+            pacer.breathe().await;
+        }
+        ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+        ranked.truncate(top_k.unwrap_or(usize::MAX));
+        Ok(ranked)
+    }
+
+    async fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let hidden = self.engine.hidden(batch)?;
+        match &self.engine.network.classifier {
+            Some(classifier) => classifier.apply(&self.engine.ops, &hidden, batch).await,
+            None => unreachable!("a reranker is loaded with its classifier"),
+        }
+    }
+
+    fn score(&self, logit: f32) -> f32 {
+        if self.sigmoid { (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32 } else { logit }
+    }
+
+    /// Most tokens of a pair, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        self.tokenizer.max_tokens()
+    }
+}
