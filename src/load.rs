@@ -198,11 +198,6 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         Err(Error::new(Code::MissingFile, WEIGHTS, message))
     }
 
-    /// The architecture that `config.json` names.
-    pub async fn architecture(&mut self) -> Result<Architecture> {
-        Architecture::from_config(&Config::from_bytes(&self.required(CONFIG).await?)?)
-    }
-
     /// The tokenizer with the length limit of this model.
     pub async fn tokenizer(&mut self, architecture: &Architecture, request: &Request) -> Result<Tokenizer> {
         let transformer = pipeline::TransformerConfig::from_bytes(self.small(TRANSFORMER).await?.as_deref())?;
@@ -244,6 +239,11 @@ impl<O: Ops> Engine<O> {
     pub fn hidden(&self, batch: &Batch) -> Result<O::Tensor> {
         self.network.encoder.forward(&self.ops, batch)
     }
+}
+
+/// The architecture that `config.json` names.
+pub fn architecture(config: Option<&[u8]>) -> Result<Architecture> {
+    Architecture::from_config(&Config::from_bytes(config.ok_or_else(|| missing(CONFIG))?)?)
 }
 
 /// Refuses a tokenizer that gives ids beyond the model's table.
