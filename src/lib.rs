@@ -18,6 +18,7 @@
 
 #[cfg(target_arch = "wasm32")]
 mod bindings;
+pub mod bm25;
 pub mod embedder;
 pub mod encoder;
 pub mod error;
@@ -30,6 +31,7 @@ pub mod sparse;
 pub mod text;
 pub mod weights;
 
+pub use bm25::Bm25;
 pub use embedder::{Embedder, LoadOptions, Output, Token, Usage, Vectors, Watch};
 pub use error::{Code, Error, Result};
 pub use ops::Device;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["text", "weights", "platform", "sparse"],
     &["ops"],
     &["encoder"],
-    &["model", "head", "hub"],
+    &["model", "head", "hub", "bm25"],
     &["embedder"],
     &["bindings", "bin"],
 ];
