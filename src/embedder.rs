@@ -319,7 +319,7 @@ impl Embedder {
         let below = |file: &str| if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
         check_outputs(options.outputs.as_deref(), &[OutputKind::Dense])?;
         let config = pipeline::StaticConfig::from_bytes(CONFIG, settings)?;
-        let json = session.required(&below(TOKENIZER)).await?;
+        let json = session.tokenizer_json(&below(TOKENIZER)).await?;
         let max_tokens = options.max_tokens.or(config.max_length).unwrap_or(u32::MAX as usize);
         let tokenizer = Tokenizer::from_bytes(&json, max_tokens, false)?;
         let file = match &request.weights {

@@ -198,6 +198,15 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         Err(Error::new(Code::MissingFile, WEIGHTS, message))
     }
 
+    /// The bytes of `tokenizer.json`, wherever it lies.
+    pub async fn tokenizer_json(&mut self, file: &str) -> Result<Vec<u8>> {
+        self.small(file).await?.ok_or_else(|| {
+            let message = "the model has no such file; vocab.txt and SentencePiece models are not read, \
+                           transformers' AutoTokenizer saves them in this form";
+            Error::new(Code::MissingFile, file, message)
+        })
+    }
+
     /// The tokenizer with the length limit of this model.
     pub async fn tokenizer(&mut self, architecture: &Architecture, request: &Request) -> Result<Tokenizer> {
         let transformer = pipeline::TransformerConfig::from_bytes(self.small(TRANSFORMER).await?.as_deref())?;
@@ -209,7 +218,7 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
             (Some(asked), _) => asked,
             (None, reach) => pipeline::max_tokens(&transformer, &limits, reach, architecture.trained),
         };
-        let json = self.required(TOKENIZER).await?;
+        let json = self.tokenizer_json(TOKENIZER).await?;
         let tokenizer = Tokenizer::from_bytes(&json, max_tokens, transformer.do_lower_case)?;
         fits(&tokenizer, architecture.vocabulary)?;
         Ok(tokenizer)
