@@ -426,3 +426,217 @@ fn alignment(header: &Header) -> Result<u64, Refusal> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Collect {
+        infos: Vec<TensorInfo>,
+        tensors: BTreeMap<String, Vec<f32>>,
+    }
+
+    impl Sink for Collect {
+        fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
+            self.infos = tensors.to_vec();
+            Ok(())
+        }
+
+        fn wants(&self, name: &str) -> Option<Dtype> {
+            (!name.starts_with("skip")).then_some(Dtype::F32)
+        }
+
+        fn tensor(&mut self, name: &str, values: Values) -> Result<()> {
+            self.tensors.insert(name.to_owned(), values.into_f32(1));
+            Ok(())
+        }
+    }
+
+    fn read(bytes: &[u8], size: usize) -> Result<Collect> {
+        let mut sink = Collect::default();
+        let mut reader = Reader::new("model.gguf");
+        for chunk in bytes.chunks(size) {
+            reader.push(chunk, &mut sink)?;
+        }
+        reader.finish()?;
+        Ok(sink)
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+    }
+
+    fn key(name: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+        [text(name), kind.to_le_bytes().to_vec(), value.to_vec()].concat()
+    }
+
+    fn tensor(name: &str, dims: &[u64], kind: u32, offset: u64) -> Vec<u8> {
+        let dims: Vec<u8> = dims.iter().flat_map(|size| size.to_le_bytes()).collect();
+        let rank = (dims.len() as u32 / 8).to_le_bytes().to_vec();
+        [text(name), rank, dims, kind.to_le_bytes().to_vec(), offset.to_le_bytes().to_vec()].concat()
+    }
+
+    fn start(tensors: u64, keys: u64) -> Vec<u8> {
+        [b"GGUF\x03\0\0\0", &tensors.to_le_bytes()[..], &keys.to_le_bytes()].concat()
+    }
+
+    fn file(keys: &[Vec<u8>], tensors: &[Vec<u8>], data: &[u8]) -> Vec<u8> {
+        let start = start(tensors.len() as u64, keys.len() as u64);
+        let mut file = [start, keys.concat(), tensors.concat()].concat();
+        file.resize(file.len().next_multiple_of(32), 0);
+        file.extend_from_slice(data);
+        file
+    }
+
+    fn bert() -> Vec<u8> {
+        key("general.architecture", 8, &text("bert"))
+    }
+
+    fn floats(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    /// A small file of each kind of tensor.
+    fn several(tokenizer: &str) -> Vec<u8> {
+        let keys = [
+            bert(),
+            key("tokenizer.ggml.model", 8, &text(tokenizer)),
+            key("ids", 9, &[5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ];
+        let half = |value: f32| half::f16::from_f32(value).to_le_bytes().to_vec();
+        let mut data = floats(&[1.0, 2.0, 3.0, 4.0]);
+        data.resize(32, 0);
+        data.extend([half(0.5), (0..32).collect()].concat());
+        data.resize(96, 0);
+        data.extend([half(7.0), half(8.0)].concat());
+        let tensors = [
+            tensor("position_embd.weight", &[2, 2], 0, 0),
+            tensor("blk.3.attn_q.weight", &[32, 1], 8, 32),
+            tensor("skip.ids", &[0, 4], 26, 96),
+            tensor("token_types.weight", &[2], 1, 96),
+        ];
+        file(&keys, &tensors, &data)
+    }
+
+    #[test]
+    fn any_chunking_gives_the_same_tensors() {
+        for (tokenizer, positions) in [("bert", 2), ("t5", 4)] {
+            let bytes = several(tokenizer);
+            for size in 1..=bytes.len() {
+                let sink = read(&bytes, size).expect("a valid file");
+                let zeros = vec![0.0; 2 * positions - 4];
+                let wanted = [zeros, vec![1.0, 2.0, 3.0, 4.0]].concat();
+                assert_eq!(sink.tensors["embeddings.position_embeddings.weight"], wanted, "chunks of {size}");
+                let wanted: Vec<f32> = (0..32).map(|value| value as f32 * 0.5).collect();
+                assert_eq!(sink.tensors["encoder.layer.3.attention.self.query.weight"], wanted);
+                assert_eq!(sink.tensors["embeddings.token_type_embeddings.weight"], [7.0, 8.0]);
+                assert_eq!(sink.infos[0].shape, [positions, 2]);
+                assert_eq!(sink.infos[3].shape, [1, 2]);
+                assert_eq!((sink.tensors.len(), sink.infos.len()), (3, 4));
+            }
+        }
+    }
+
+    #[test]
+    fn padding_may_follow_the_last_tensor_or_not() {
+        let mut bytes = several("bert");
+        for _ in 0..28 {
+            bytes.push(0);
+            assert!(read(&bytes, 5).is_ok());
+        }
+        bytes.push(0);
+        assert!(read(&bytes, 5).err().expect("refused").message().starts_with("trailing_bytes"));
+    }
+
+    #[test]
+    fn every_broken_rule_is_refused_by_name() {
+        let one = |tensor: Vec<u8>| file(&[bert()], &[tensor], &floats(&[0.0; 8]));
+        let keyed = |value: Vec<u8>| file(&[bert(), value], &[], &[]);
+        let array = |kind: u32, count: u64| [kind.to_le_bytes().to_vec(), count.to_le_bytes().to_vec()].concat();
+        let patched = |at: usize, bytes: &[u8]| {
+            let mut file = several("bert");
+            file[at..at + bytes.len()].copy_from_slice(bytes);
+            file
+        };
+        let cases: Vec<(&str, Vec<u8>)> = vec![
+            ("truncated", Vec::new()),
+            ("truncated", several("bert")[..30].to_vec()),
+            ("truncated", several("bert")[..several("bert").len() - 1].to_vec()),
+            ("magic", b"<!doctype html><title>not here</title>".to_vec()),
+            ("version", patched(4, &[1])),
+            ("version", patched(4, &[4])),
+            ("byteorder", patched(4, &[0, 0, 0, 3])),
+            ("count", start(1 << 17, 0)),
+            ("count", start(0, u64::MAX)),
+            ("count", keyed(key("a", 9, &array(0, u64::MAX)))),
+            ("count", keyed(key("a", 9, &array(8, 1 << 30)))),
+            ("count", keyed(key("a", 9, &array(12, u64::MAX / 8 + 1)))),
+            ("string", keyed(key("a", 8, &u64::MAX.to_le_bytes()))),
+            ("string", keyed(key("a", 8, &[1, 0, 0, 0, 0, 0, 0, 0, 0xff]))),
+            ("string", [start(0, 1), u64::MAX.to_le_bytes().to_vec()].concat()),
+            ("type", keyed(key("a", 13, &[0; 8]))),
+            ("type", keyed(key("a", 9, &array(99, 1)))),
+            ("nesting", keyed(key("a", 9, &array(9, 1)))),
+            ("duplicate", keyed(bert())),
+            ("alignment", keyed(key("general.alignment", 4, &[0; 4]))),
+            ("alignment", keyed(key("general.alignment", 4, &[33, 0, 0, 0]))),
+            ("alignment", keyed(key("general.alignment", 4, &[0, 0, 0, 0x80]))),
+            ("alignment", keyed(key("general.alignment", 8, &text("32")))),
+            ("architecture", file(&[], &[], &[])),
+            ("dims", one(tensor("a", &[1; 5], 0, 0))),
+            ("dims", [start(1, 0), text("a"), u32::MAX.to_le_bytes().to_vec()].concat()),
+            ("type", one(tensor("a", &[1], 4, 0))),
+            ("type", one(tensor("a", &[1], u32::MAX, 0))),
+            ("type", one(tensor("a", &[256], 16, 0))), // known, and not read
+            ("size", one(tensor("a", &[u64::MAX, 2], 0, 0))),
+            ("size", one(tensor("a", &[u64::MAX], 0, 0))),
+            ("size", one(tensor("a", &[33], 8, 0))),
+            ("size", one(tensor("a", &[16, 2], 8, 0))), // a block across two rows
+            ("offsets", one(tensor("a", &[1], 0, 32))),
+            ("offsets", one(tensor("a", &[1], 0, u64::MAX))),
+            ("offsets", file(&[bert()], &[tensor("a", &[1], 0, 0), tensor("b", &[1], 0, 4)], &floats(&[0.0; 16]))),
+            ("duplicate", file(&[bert()], &[tensor("a", &[1], 0, 0), tensor("a", &[1], 0, 32)], &floats(&[0.0; 16]))),
+            (
+                "padding",
+                file(
+                    &[
+                        bert(),
+                        key("tokenizer.ggml.model", 8, &text("t5")),
+                        key("tokenizer.ggml.padding_token_id", 4, &[0xff; 4]),
+                    ],
+                    &[],
+                    &[],
+                ),
+            ),
+        ];
+        for (rule, bytes) in cases {
+            for size in [1, 7, 1 << 20] {
+                let error = read(&bytes, size).err().unwrap_or_else(|| panic!("{rule} was accepted"));
+                assert_eq!(error.code(), Code::InvalidWeights, "{error}");
+                assert!(error.message().starts_with(&format!("{rule}: ")), "{rule} in chunks of {size}: {error}");
+            }
+        }
+        let long = vec![key("a", 9, &[array(8, 100), text(&"a".repeat(1 << 20)).repeat(100)].concat())];
+        let error = read(&file(&long, &[], &[]), 1 << 20).err().expect("refused");
+        assert!(error.message().starts_with("header_length"), "{error}");
+    }
+
+    #[test]
+    fn an_architecture_that_is_not_known_is_named() {
+        let error = read(&file(&[key("general.architecture", 8, &text("llama"))], &[], &[]), 7).err().expect("refused");
+        assert_eq!(error.code(), Code::UnsupportedModel);
+        assert!(error.message().contains("llama") && error.message().contains("nomic-bert"), "{error}");
+    }
+
+    #[test]
+    fn a_tensor_as_large_as_the_address_space_is_refused_without_a_panic() {
+        for kind in [0, 8] {
+            let bytes = file(&[bert()], &[tensor("a", &[1 << 58], kind, 0)], &[0; 64]);
+            let error = read(&bytes, 64).err().expect("refused");
+            assert_eq!(error.code(), Code::OutOfMemory, "{error}");
+        }
+    }
+}
