@@ -354,9 +354,17 @@ mod tests {
             ("storage", [start(), plain(), keys(&[])].concat()),
             (
                 "duplicate",
-                [start(), plain(), keys(&["0", "0"]), 2u64.to_le_bytes().to_vec(), two.clone(), 2u64.to_le_bytes().to_vec()].concat(),
+                [
+                    start(),
+                    plain(),
+                    keys(&["0", "0"]),
+                    2u64.to_le_bytes().to_vec(),
+                    two.clone(),
+                    2u64.to_le_bytes().to_vec(),
+                ]
+                .concat(),
             ),
-            ("persistent_id", [start(), start()[15..].to_vec(), storage("FloatStorage", "0", 2)].concat()),
+            ("persistent_id", [&start()[..21], b"\x80\x02", &storage("FloatStorage", "0", 2)].concat()),
         ];
         for (rule, bytes) in cases {
             for size in [1, 7, 1 << 20] {
