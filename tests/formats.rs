@@ -76,7 +76,10 @@ fn fixture(file: &str) -> Vec<u8> {
     read(&format!("tests/fixtures/formats/{file}"))
 }
 
-fn expected() -> BTreeMap<String, BTreeMap<String, (Vec<usize>, usize, Vec<f64>)>> {
+/// A shape, a step, and every so manieth value.
+type Sampled = (Vec<usize>, usize, Vec<f64>);
+
+fn expected() -> BTreeMap<String, BTreeMap<String, Sampled>> {
     serde_json::from_value(json("tests/fixtures/formats/expect.json")).expect("the form that generate.py writes")
 }
 

@@ -187,7 +187,7 @@ struct Entry {
     info: TensorInfo,
     kind: u32,
     bytes: u64,
-    /// All values, with those that are zeros before the file's own.
+    /// All values, and those of them that are zeros before the file's own.
     count: u64,
     zeros: usize,
 }
@@ -209,7 +209,12 @@ impl Entry {
         if let (Some(rows), true) = (shape.first_mut(), cut > 0) {
             *rows = rows.checked_add(cut).ok_or_else(refused)?;
         }
-        let zeros = cut.checked_mul(row).and_then(|zeros| usize::try_from(zeros).ok()).ok_or_else(refused)?;
+        let zeros = cut.checked_mul(row).ok_or_else(refused)?;
+        let count = stored.checked_add(zeros).ok_or_else(refused)?;
+        // In bytes as well, of the longest type that is read.
+        if count.checked_mul(4).is_none() || zeros.checked_mul(4).is_none_or(|zeros| usize::try_from(zeros).is_err()) {
+            return Err(refused());
+        }
         let shape: Option<Vec<usize>> = shape.iter().map(|&size| usize::try_from(size).ok()).collect();
         // Half precision holds what blocks of up to eight bits with a scale of sixteen hold, but for its last bits.
         let dtype = plain(info.kind).map(Format::dtype).or(blocks::named(info.kind).map(|_| Dtype::F16));
@@ -217,8 +222,8 @@ impl Entry {
             info: TensorInfo { name: family.name(&info.name), shape: shape.ok_or_else(refused)?, dtype },
             kind: info.kind,
             bytes: (stored / values).checked_mul(bytes).ok_or_else(refused)?,
-            count: stored.checked_add(zeros as u64).ok_or_else(refused)?,
-            zeros,
+            count,
+            zeros: zeros as usize,
         })
     }
 }

@@ -246,12 +246,12 @@ impl Tokens<'_> {
         let pieces = self.pieces()?;
         let kinds = self.kinds(pieces.len())?;
         let special = |id: usize| kinds.get(id).is_some_and(|&kind| kind == CONTROL);
-        let text = |(id, piece): (usize, &Box<str>)| match piece.strip_prefix(SPACE) {
+        let text = |(id, piece): (usize, &str)| match piece.strip_prefix(SPACE) {
             Some(word) => word.to_owned(),
-            None if special(id) || (kinds.is_empty() && piece.starts_with('[')) => piece.to_string(),
+            None if special(id) || (kinds.is_empty() && piece.starts_with('[')) => piece.to_owned(),
             None => format!("##{piece}"),
         };
-        let texts: Vec<String> = pieces.iter().enumerate().map(text).collect();
+        let texts: Vec<String> = pieces.iter().map(AsRef::as_ref).enumerate().map(text).collect();
         let unknown = self.special(&texts, &["unknown"], "[UNK]")?;
         let first = self.special(&texts, &["cls", "bos"], "[CLS]")?;
         let last = self.special(&texts, &["seperator", "sep", "eos"], "[SEP]")?;

@@ -56,12 +56,13 @@ impl Entry {
             return None;
         }
         let mut next = 1;
-        let contiguous = sizes().rev().all(|(&size, &stride)| {
-            let fits = size == 1 || stride == next;
-            next *= size;
-            fits
-        });
-        let contiguous = contiguous || values == 0;
+        // Without values there are no places, and the product of the other sizes has no bound.
+        let contiguous = values == 0
+            || sizes().rev().all(|(&size, &stride)| {
+                let fits = size == 1 || stride == next;
+                next *= size;
+                fits
+            });
         // What is collected for a tensor must have to do with its size.
         if !contiguous && reach / 64 > values.max(1 << 14) {
             return None;

@@ -24,8 +24,6 @@ const END_SIZE: usize = 22;
 const HEADER: usize = 26;
 /// Longest entry that is neither the pickle nor a storage nor says how long it is.
 const MAX_SMALL: usize = 64 << 10;
-/// The order of bytes in storages.
-const BYTEORDER: &str = "byteorder";
 /// Where a size that needs 64 bits is found in the extra field instead.
 const SIZE_ELSEWHERE: u64 = 0xffff_ffff;
 
@@ -41,6 +39,11 @@ impl Entry {
     /// What follows its `size` bytes.
     fn after(&self, size: u64) -> State {
         if self.descriptor { State::Descriptor { size } } else { State::Signature }
+    }
+
+    /// Whether it says the order of bytes in storages.
+    fn is_byteorder(&self) -> bool {
+        self.name.rsplit('/').next() == Some("byteorder")
     }
 }
 
@@ -145,8 +148,9 @@ impl Walk {
                 State::Known { left } => {
                     let bytes = take(&mut chunk, *left);
                     *left -= bytes.len() as u64;
-                    if self.entry.name.ends_with(BYTEORDER) {
-                        self.buffer.extend_from_slice(&bytes[..bytes.len().min(MAX_SMALL)]);
+                    if self.entry.is_byteorder() {
+                        let room = MAX_SMALL.saturating_sub(self.buffer.len());
+                        self.buffer.extend_from_slice(&bytes[..bytes.len().min(room)]);
                     }
                     if *left == 0 {
                         self.ended(self.buffer.len()).map_err(at)?;
@@ -281,7 +285,7 @@ impl Walk {
     /// After an entry that is neither pickle nor storage, of whose content the buffer begins with `size` bytes.
     fn ended(&self, size: usize) -> Result<(), Refusal> {
         let content = &self.buffer[..size];
-        match self.entry.name.rsplit('/').next() == Some(BYTEORDER) && content != b"little" {
+        match self.entry.is_byteorder() && content != b"little" {
             true => Err(Refusal::new("byteorder", format!("it is {:?}", String::from_utf8_lossy(content)))),
             false => Ok(()),
         }
