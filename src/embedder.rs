@@ -508,7 +508,13 @@ async fn pooling_config<F: Files, W: Watch>(
     modules: &pipeline::Modules,
 ) -> Result<pipeline::PoolingConfig> {
     match &modules.pooling {
-        None => pipeline::PoolingConfig::from_bytes("", None),
+        None => match session.described_pooling() {
+            None => pipeline::PoolingConfig::from_bytes("", None),
+            Some(mode) => {
+                let config = serde_json::json!({ "pooling_mode": mode }).to_string();
+                pipeline::PoolingConfig::from_bytes("pooling_type", Some(config.as_bytes()))
+            }
+        },
         Some(folder) => {
             let file = format!("{folder}/{CONFIG}");
             pipeline::PoolingConfig::from_bytes(&file, Some(&session.required(&file).await?))

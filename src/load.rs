@@ -8,7 +8,11 @@ use crate::{
     ops::{Device, Ops, Pack, candle::Candle},
     platform::{Body, Files, Pacer},
     text::{Batch, Tokenizer},
-    weights::{Blueprint, Dtype, Loader, Reader, shards},
+    weights::{
+        Blueprint, Dtype, Loader, Reader,
+        gguf::{Described, Describer},
+        shards,
+    },
 };
 
 /// Most bytes of a file that is read whole (all but the weights). The largest known tokenizer is 33 MB.
@@ -55,6 +59,8 @@ pub struct Session<'a, F: Files, W: Watch> {
     meter: Meter<'a, W>,
     /// Opened at once when the load began, so that downloads overlap.
     opened: Vec<(&'static str, Option<F::Body>)>,
+    /// What a GGUF file says of itself, which stands in for files that are not there.
+    described: Option<Described>,
 }
 
 impl<'a, F: Files, W: Watch> Session<'a, F, W> {
@@ -65,7 +71,8 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         if request.weights.is_none() {
             names.push(WEIGHTS);
         }
-        let mut session = Self { files, meter: Meter { watch, files: Vec::new() }, opened: Vec::new() };
+        let mut session =
+            Self { files, meter: Meter { watch, files: Vec::new() }, opened: Vec::new(), described: None };
         for (name, body) in names.iter().zip(join_all(names.iter().map(|name| files.open(name))).await) {
             let body = body?;
             if let Some(body) = &body {
@@ -73,7 +80,28 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
             }
             session.opened.push((name, body));
         }
+        if let Some(file) = request.weights.as_deref().filter(|file| file.ends_with(".gguf")) {
+            session.described = Some(session.describe(file).await?);
+        }
         Ok(session)
+    }
+
+    /// Reads the head of a GGUF file; the rest of it is read again when the model is known.
+    async fn describe(&mut self, file: &str) -> Result<Described> {
+        let mut body = self.files.open(file).await?.ok_or_else(|| missing(file))?;
+        let mut describer = Describer::new(file);
+        while let Some(chunk) = body.chunk().await? {
+            check(self.meter.watch)?;
+            if let Some(described) = describer.push(chunk)? {
+                return Ok(described);
+            }
+        }
+        Err(Error::new(Code::InvalidWeights, file, "truncated: the file ends inside its header"))
+    }
+
+    /// How a GGUF file says its hidden states are pooled.
+    pub fn described_pooling(&self) -> Option<&'static str> {
+        self.described.as_ref()?.pooling
     }
 
     /// The name under which the source knows the model.
@@ -94,10 +122,15 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
 
     /// A file that is read whole, if there is one.
     pub async fn small(&mut self, file: &str) -> Result<Option<Vec<u8>>> {
-        match self.body(file).await? {
-            Some(body) => self.meter.whole(file, body).await.map(Some),
-            None => Ok(None),
+        if let Some(body) = self.body(file).await? {
+            return self.meter.whole(file, body).await.map(Some);
         }
+        let described = self.described.as_ref().and_then(|described| match file {
+            CONFIG => Some(&described.config),
+            TOKENIZER => described.tokenizer.as_ref(),
+            _ => None,
+        });
+        Ok(described.map(|json| json.to_string().into_bytes()))
     }
 
     /// A file that is read whole, and must be there.

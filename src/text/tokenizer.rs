@@ -185,8 +185,7 @@ impl Tokenizer {
     }
 
     fn encode_one(&self, text: &str) -> Result<Encoded> {
-        // sentence-transformers strips each text before it tokenizes.
-        let text = self.cased(text.trim());
+        let text = self.cased(text);
         let mut tokens = self.tokens(&text)?;
         let room = self.max_tokens.saturating_sub(self.special(false));
         let truncated = tokens.len() > room;
@@ -222,7 +221,7 @@ impl Tokenizer {
 
     /// Tokenizes a pair with the tokenizer's own form for pairs.
     pub fn encode_pair(&self, first: &str, second: &str, limit: PairLimit) -> Result<Encoded> {
-        let tokens = |text: &str| self.tokens(&self.cased(text.trim()));
+        let tokens = |text: &str| self.tokens(&self.cased(text));
         let (mut first, mut second) = (tokens(first)?, tokens(second)?);
         let lengths = (first.len(), second.len());
         let max_length = self.max_tokens.saturating_sub(self.special(true));
