@@ -293,38 +293,3 @@ fn a_nomic_file_describes_itself() {
     );
     assert_eq!(described.pooling, Some("mean"));
 }
-
-/// `cargo test --release --test formats -- --ignored --nocapture` with the path of a file in FILE.
-#[test]
-#[ignore = "measures; needs a large file"]
-fn speed() {
-    use std::io::Read;
-    struct Count(usize);
-    impl Sink for Count {
-        fn begin(&mut self, _: &[TensorInfo]) -> Result<()> {
-            Ok(())
-        }
-        fn wants(&self, _: &str) -> Option<Dtype> {
-            Some(Dtype::F32)
-        }
-        fn tensor(&mut self, _: &str, values: Values) -> Result<()> {
-            self.0 += values.len();
-            Ok(())
-        }
-    }
-    let path = std::env::var("FILE").expect("FILE");
-    for chunk in [64 << 10, 1 << 20] {
-        let start = std::time::Instant::now();
-        let (mut file, mut sink) = (std::fs::File::open(&path).expect("a file"), Count(0));
-        let mut reader = Reader::new(&path).expect("a known ending");
-        let mut buffer = vec![0; chunk];
-        loop {
-            match file.read(&mut buffer).expect("bytes") {
-                0 => break,
-                count => reader.push(&buffer[..count], &mut sink).expect("a valid file"),
-            }
-        }
-        reader.finish().expect("a whole file");
-        println!("{path}: {} values in {:?}, in chunks of {chunk}", sink.0, start.elapsed());
-    }
-}
