@@ -2,14 +2,24 @@
 
 import { EmbedderBase } from "./embedder.js";
 import { host } from "./host.node.js";
-import type { LoadOptions, Source } from "./types.js";
+import { RerankerBase } from "./reranker.js";
+import type { LoadOptions, RerankerLoadOptions, Source } from "./types.js";
 
 export { WickError, type Code } from "./errors.js";
+export { colbertScore, hybridScore, lexicalScore } from "./score.js";
+export { SparseVector } from "./sparse.js";
 export type * from "./types.js";
 
 export class Embedder extends EmbedderBase {
   /** Loads a model. Ask for nothing else in `options` and the model's own files decide everything. */
   static async load(source: Source, options: LoadOptions = {}): Promise<Embedder> {
-    return new Embedder(...(await EmbedderBase.connect(host, source, options)));
+    return new Embedder(...(await Embedder.connect(host, source, options)));
+  }
+}
+
+export class Reranker extends RerankerBase {
+  /** Loads a model. Ask for nothing else in `options` and the model's own files decide everything. */
+  static async load(source: Source, options: RerankerLoadOptions = {}): Promise<Reranker> {
+    return new Reranker(...(await Reranker.connect(host, source, options)));
   }
 }
