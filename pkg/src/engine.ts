@@ -1,7 +1,7 @@
 /** Runs calls on the WebAssembly module, one after the other. Lives in the worker, or on the page with `worker: false`. */
 
 import { isFailure, type Failure } from "./errors.js";
-import type { Answers, Call, DenseRows, Encoded, LoadCall, LoadRerankerCall, Reply, Request, SparseRows, TokenRows, WasmSource } from "./protocol.js";
+import type { Answers, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
 import init, { EmbedderEngine, RerankerEngine, lastPanic } from "./wick_embed.js";
 
 /** What differs between a browser and Node. */
@@ -99,7 +99,7 @@ export class EngineHost {
 
   /** The model. A face makes no call that its own kind of model does not answer. */
   #loaded<T>(kind: Function & { prototype: T }): T {
-    if (this.#model instanceof kind) return this.#model;
+    if (this.#model instanceof kind) return this.#model as T;
     throw { code: "disposed", at: "engine", message: "it was disposed" } satisfies Failure;
   }
 

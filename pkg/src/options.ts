@@ -41,18 +41,19 @@ const checks = {
   },
 } satisfies Record<string, Check>;
 
-/** The named options, those that are given, each checked. */
-export function pick<O extends object, K extends keyof O & keyof typeof checks>(options: O, ...names: K[]): { [N in K]?: Exclude<O[N], undefined | "auto"> } {
-  const picked: { [N in K]?: Exclude<O[N], undefined | "auto"> } = {};
+type Picked<O, K extends keyof O> = { [N in K]?: Exclude<O[N], undefined | "auto"> };
+
+/** The named options, those that are given, each checked. What is `"auto"` is left to the engine. */
+export function pick<O extends object, K extends keyof O & keyof typeof checks>(options: O, ...names: K[]): Picked<O, K> {
+  const picked: Partial<Record<K, unknown>> = {};
   for (const name of names) {
-    const value = options[name];
+    const value: unknown = options[name];
     if (value === undefined) continue;
     const wrong = checks[name](value);
     if (wrong) throw invalid(name, wrong);
-    // Left to the engine.
-    if (value !== "auto") picked[name] = value as Exclude<typeof value, undefined | "auto">;
+    if (value !== "auto") picked[name] = value;
   }
-  return picked;
+  return picked as Picked<O, K>;
 }
 
 /** A copy, for the array may change before it is read. What is in it is checked where it becomes text (`src/bindings`). */
