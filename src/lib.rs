@@ -19,6 +19,7 @@
 
 #[cfg(target_arch = "wasm32")]
 mod bindings;
+pub mod bm25;
 pub mod embedder;
 pub mod encoder;
 pub mod error;
@@ -34,6 +35,7 @@ pub mod sparse;
 pub mod text;
 pub mod weights;
 
+pub use bm25::Bm25;
 pub use embedder::{Embedder, EncodeOptions, LoadOptions, Output, OutputKind, RolePrompts, Token, Usage, Vectors};
 pub use error::{Code, Error, Result};
 pub use load::Watch;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["text", "weights", "platform", "sparse"],
     &["ops"],
     &["encoder"],
-    &["model", "head", "hub", "score"],
+    &["model", "head", "hub", "score", "bm25"],
     &["load"],
     &["embedder", "rerank"],
     &["bindings", "bin"],
