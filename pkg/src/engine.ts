@@ -1,8 +1,8 @@
 /** Runs calls on the WebAssembly module, one after the other. Lives in the worker, or on the page with `worker: false`. */
 
 import { isFailure, type Failure } from "./errors.js";
-import type { Answers, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
-import init, { EmbedderEngine, RerankerEngine, lastPanic } from "./wick_embed.js";
+import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
+import init, { Bm25Engine, EmbedderEngine, RerankerEngine, lastPanic } from "./wick_embed.js";
 
 /** What differs between a browser and Node. */
 export interface Runtime {
@@ -31,7 +31,7 @@ export class EngineHost {
   readonly #aborts = new Map<number, AbortController>();
   #queue: Promise<void> = Promise.resolve();
   /** What the first call loaded. */
-  #model: EmbedderEngine | RerankerEngine | undefined;
+  #model: EmbedderEngine | RerankerEngine | Bm25Engine | undefined;
 
   constructor(runtime: Runtime, send: Send) {
     this.#runtime = runtime;
@@ -86,20 +86,30 @@ export class EngineHost {
         return (this.#model = await EmbedderEngine.load(...(await this.#files(call)), progress, abort)).describe();
       case "loadReranker":
         return (this.#model = await RerankerEngine.load(...(await this.#files(call)), progress, abort)).describe();
+      case "fitBm25":
+        await this.#start(call.wasm);
+        return (this.#model = Bm25Engine.fit(call.texts as string[], call.options)).describe();
+      case "loadBm25":
+        await this.#start(call.wasm);
+        return (this.#model = Bm25Engine.load(await this.#bytes(call.source, abort.signal), call.analyzer)).describe();
       case "encode":
         return this.#loaded(EmbedderEngine).encode(call.texts as string[], call.options, progress, abort.signal);
       case "tokenize":
         return this.#loaded(EmbedderEngine).tokenize(call.texts as string[], call.role);
       case "decode":
-        return this.#loaded(EmbedderEngine).decode(call.indices);
+        return this.#loaded<EmbedderEngine | Bm25Engine>(EmbedderEngine, Bm25Engine).decode(call.indices);
       case "rerank":
         return this.#loaded(RerankerEngine).rerank(call.query, call.texts as string[], call.topK, progress, abort.signal);
+      case "encodeBm25":
+        return this.#loaded(Bm25Engine).encode(call.texts as string[], call.role);
+      case "saveBm25":
+        return this.#loaded(Bm25Engine).save();
     }
   }
 
   /** The model. A face makes no call that its own kind of model does not answer. */
-  #loaded<T>(kind: Function & { prototype: T }): T {
-    if (this.#model instanceof kind) return this.#model as T;
+  #loaded<T>(...kinds: (Function & { prototype: T })[]): T {
+    if (kinds.some((kind) => this.#model instanceof kind)) return this.#model as T;
     throw { code: "disposed", at: "engine", message: "it was disposed" } satisfies Failure;
   }
 
@@ -108,6 +118,22 @@ export class EngineHost {
     await this.#start(wasm);
     const fetch = (url: string, init: RequestInit) => this.#runtime.fetch(url, headers ? { ...init, headers } : init);
     return [source, options, cache, fetch] as const;
+  }
+
+  /** Saved statistics as bytes. */
+  async #bytes(source: Bm25Source, signal: AbortSignal): Promise<Uint8Array> {
+    if ("json" in source) return new Uint8Array(await new Blob([source.json]).arrayBuffer());
+    const fail = (code: Failure["code"], message: string): never => {
+      throw { code, at: source.url, message: `${source.url}: ${message}` } satisfies Failure;
+    };
+    try {
+      const response = await this.#runtime.fetch(source.url, { signal });
+      if (!response.ok) fail(response.status === 404 ? "missing_file" : "http", `the server answered ${response.status}`);
+      return new Uint8Array(await response.arrayBuffer());
+    } catch (cause) {
+      if (isFailure(cause)) throw cause;
+      return fail(signal.aborted ? "aborted" : "network", String(cause));
+    }
   }
 
   async #start(wasm: WasmSource | undefined): Promise<void> {

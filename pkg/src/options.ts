@@ -18,6 +18,8 @@ const text: Check = (value) => {
   return /\p{Surrogate}/u.test(value) ? "it holds a lone surrogate" : undefined;
 };
 
+const number: Check = (value) => (Number.isFinite(value) ? undefined : `${show(value)} is no number`);
+
 const kinds = oneOf("dense", "sparse", "tokens");
 
 const checks = {
@@ -29,6 +31,11 @@ const checks = {
   dimensions: whole,
   topK: whole,
   normalize: flag,
+  k1: number,
+  b: number,
+  epsilon: number,
+  // What is in it the engine knows.
+  analyzer: (value) => (typeof value === "object" && value !== null ? undefined : "it must be an object with a kind"),
   prompt: text,
   outputs: (value) => {
     if (!Array.isArray(value) || value.length === 0) return "it must be a list of one or more of dense, sparse, tokens";

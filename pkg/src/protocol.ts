@@ -1,7 +1,7 @@
 /** What passes between a model's face and its engine, in a worker or not. Every message is plain data. */
 
 import type { Failure } from "./errors.js";
-import type { Device, Dtype, OutputKind, Prompts, Role } from "./types.js";
+import type { Analyzer, Bm25Parameters, Device, Dtype, OutputKind, Prompts, Role } from "./types.js";
 
 /** A source whose addresses are absolute. */
 export type ResolvedSource =
@@ -62,7 +62,42 @@ export interface RerankCall {
   topK?: number;
 }
 
-export type Call = LoadCall | LoadRerankerCall | EncodeCall | TokenizeCall | DecodeCall | RerankCall;
+/** Saved statistics: themselves, or where they are. */
+export type Bm25Source = { json: string | Blob } | { url: string };
+
+export interface FitBm25Call extends First {
+  kind: "fitBm25";
+  texts: readonly string[];
+  options: Bm25Parameters;
+}
+
+export interface LoadBm25Call extends First {
+  kind: "loadBm25";
+  source: Bm25Source;
+  analyzer?: Analyzer;
+}
+
+export interface EncodeBm25Call {
+  kind: "encodeBm25";
+  texts: readonly string[];
+  role: Role;
+}
+
+export interface SaveBm25Call {
+  kind: "saveBm25";
+}
+
+export type Call =
+  | LoadCall
+  | LoadRerankerCall
+  | FitBm25Call
+  | LoadBm25Call
+  | EncodeCall
+  | TokenizeCall
+  | DecodeCall
+  | RerankCall
+  | EncodeBm25Call
+  | SaveBm25Call;
 
 export interface Loaded {
   device: Device;
@@ -110,10 +145,14 @@ export interface Reranked {
 export interface Answers {
   load: Loaded;
   loadReranker: Pick<Loaded, "device" | "maxTokens">;
+  fitBm25: Pick<Loaded, "dimensions">;
+  loadBm25: Pick<Loaded, "dimensions">;
   encode: Encoded;
   tokenize: Tokenized;
   decode: string[];
   rerank: Reranked;
+  encodeBm25: SparseRows;
+  saveBm25: string;
 }
 
 /** To the engine. */

@@ -117,6 +117,41 @@ export interface RerankOptions {
   signal?: AbortSignal;
 }
 
+/** How BM25 makes words of a text: as a document's, so a query's. */
+export interface Analyzer {
+  /** `"nltk"` gives the words of pymilvus's analyzers; `"unicode"`, word boundaries of UAX 29, is better for other languages than English. */
+  kind: "nltk" | "unicode";
+  /** ISO 639-1; it brings a stemmer, and stop words if there is a list. English for `"nltk"`, and none for `"unicode"`. */
+  language?: string;
+  /** Other stop words, or none. */
+  stopWords?: boolean | readonly string[];
+  /** False: leave words as they are. */
+  stem?: boolean;
+}
+
+export interface Bm25Parameters {
+  /** `{ kind: "nltk", language: "en" }` by default. */
+  analyzer?: Analyzer;
+  /** Where the count of a word saturates; 1.5 by default. */
+  k1?: number;
+  /** How much a document's length counts, 0 to 1; 0.75 by default. */
+  b?: number;
+  /** What share of the mean a negative inverse document frequency is replaced with; 0.25 by default. */
+  epsilon?: number;
+}
+
+export interface Bm25FitOptions extends Bm25Parameters, EngineOptions {}
+
+export interface Bm25LoadOptions extends EngineOptions {
+  /** The one of the fit; `{ kind: "nltk", language: "en" }` by default. */
+  analyzer?: Analyzer;
+}
+
+export interface Bm25Output {
+  /** One vector per text, in the order of the texts. */
+  sparse: SparseVector[];
+}
+
 /** A document's place in the order. */
 export interface Ranked {
   /** Which of the documents. */

@@ -1,6 +1,7 @@
 //! The surface for JavaScript: convert, call, convert back. `pkg/src/engine.ts` is its only user, and `pkg/src/protocol.ts`
 //! describes what goes in and comes out.
 
+mod bm25;
 mod embedder;
 mod reranker;
 

@@ -493,7 +493,7 @@ test("importing does nothing", async (t) => {
   });
   assert.deepEqual(touched, []);
   // Its own few scripts, and neither the engine nor the module.
-  const names = ["client", "embedder", "errors", "host.web", "index", "model", "options", "reranker", "score", "sparse"];
+  const names = ["bm25", "client", "embedder", "errors", "host.web", "index", "model", "options", "reranker", "score", "sparse"];
   const scripts = names.map((name) => `/wick-embed/${name}.js`);
   assert.deepEqual(requested.sort(), scripts);
 });
