@@ -1,17 +1,21 @@
 // Runs a fixture's expectations (tests/fixtures/*/expect.json) through the package: in a page, where the server gives this
 // file, and in Node.
 
-/** Options of a case that belong to a call; the others belong to the load. `maxActive` is sentence-transformers' word. */
-function split({ topK, maxActive, ...load } = {}) {
+/** Options of a case by where they belong. `maxActive` is sentence-transformers' word; `file` has the weights. */
+function split({ options: { topK, maxActive, ...load } = {}, file }) {
   const most = topK ?? maxActive;
-  return { load, call: most === undefined ? {} : { topK: most } };
+  return { load: { ...load, ...(file && { weights: file }) }, call: most === undefined ? {} : { topK: most } };
 }
 
 const same = (a, b) => a?.length === b?.length && Array.from(a ?? []).every((value, index) => Object.is(value, b[index]));
-const ofText = { dense: [same], sparse: [(a, b) => same(a.indices, b.indices) && same(a.values, b.values)], tokens: [(a, b) => a.length === b.length && a.every((row, index) => same(row, b[index]))] };
+const ofText = {
+  dense: same,
+  sparse: (a, b) => same(a.indices, b.indices) && same(a.values, b.values),
+  tokens: (a, b) => a.length === b.length && a.every((row, index) => same(row, b[index])),
+};
 
 /** Whether everything that an output holds for text `i` is bit-equal to what another holds for text `j`. */
-const equal = (a, i, b, j) => Object.entries(ofText).every(([kind, [equal]]) => !a[kind] === !b[kind] && (!a[kind] || equal(a[kind][i], b[kind][j])));
+const equal = (a, i, b, j) => Object.entries(ofText).every(([kind, equal]) => !a[kind] === !b[kind] && (!a[kind] || equal(a[kind][i], b[kind][j])));
 
 const plain = {
   dense: (row) => Array.from(row),
@@ -28,8 +32,9 @@ export async function run({ Embedder, Reranker, colbertScore, hybridScore, lexic
     return loaded.get(key);
   };
   const results = { cases: [], rerank: [] };
-  for (const { role, texts, options, ids } of expect.cases ?? []) {
-    const { load, call } = split(options);
+  for (const wanted of expect.cases ?? []) {
+    const { role, texts, ids } = wanted;
+    const { load, call } = split(wanted);
     const embedder = await get(Embedder, load);
     const method = { plain: "encode", query: "encodeQueries", document: "encodeDocuments" }[role];
     const together = await embedder[method](texts, call);
@@ -60,8 +65,9 @@ export async function run({ Embedder, Reranker, colbertScore, hybridScore, lexic
       return { ...parts, "sparse+dense": mean("sparse", "dense"), "colbert+sparse+dense": mean("colbert", "sparse", "dense") };
     });
   }
-  for (const { query, documents, options } of expect.rerank ?? []) {
-    const { load, call } = split(options);
+  for (const wanted of expect.rerank ?? []) {
+    const { query, documents } = wanted;
+    const { load, call } = split(wanted);
     const reranker = await get(Reranker, load);
     const ranked = await reranker.rerank(query, documents, call);
     const scores = [];

@@ -9,8 +9,10 @@ import { decodeRows, dot, json, launch, nativeVectors, openPage, path, serveSite
 import { run } from "./fixture.mjs";
 
 const FIXTURES = "tests/fixtures";
-const fixtures = readdirSync(path(FIXTURES)).filter((name) => existsSync(path(`${FIXTURES}/${name}/expect.json`)));
-const expectations = new Map(fixtures.map((name) => [name, json(`${FIXTURES}/${name}/expect.json`)]));
+const folders = readdirSync(path(FIXTURES)).filter((name) => existsSync(path(`${FIXTURES}/${name}/expect.json`)));
+/** Of a few fixtures only parts are read, in Rust. */
+const expectations = new Map(folders.map((name) => [name, json(`${FIXTURES}/${name}/expect.json`)]).filter(([, { cases, rerank }]) => cases ?? rerank));
+const fixtures = [...expectations.keys()];
 /** The name that a fixture's prompts are known by, or its own. */
 const served = (name) => (expectations.get(name).model ?? name).split("/").at(-1);
 
@@ -105,7 +107,7 @@ describe("every fixture gives what its original program gave", () => {
     });
   }
 
-  for (const name of ["bge-m3", "t5", ...fixtures.filter((name) => /static|model2vec|rerank/.test(name))]) {
+  for (const name of ["bge-m3", "t5", "rerank-xlmr", ...fixtures.filter((name) => /static|model2vec/.test(name))]) {
     test(`in Node: ${name}`, async (t) => {
       const wick = await import(pathToFileURL(path("pkg/dist/node.js")));
       // A folder's name is what prompts are known by; no model here needs them.
@@ -386,9 +388,9 @@ describe("refusals", () => {
     }
   });
 
-  test("a model that is no reranker, and one that is no embedder", async (t) => {
+  test("an embedder is no reranker", async (t) => {
     const { page } = await open(t);
-    const error = await page.evaluate((source) => failure(wick.Reranker.load(source, { cache: false })), address("bert-tiny"));
-    assert.ok(error.isWickError && error.code !== "crashed", JSON.stringify(error));
+    const error = await page.evaluate((source) => failure(wick.Reranker.load(source, { cache: false })), address("gte-en"));
+    assert.ok(error.isWickError && ["missing_tensor", "unsupported_model", "invalid_config"].includes(error.code), JSON.stringify(error));
   });
 });
