@@ -62,7 +62,7 @@ fn texts(values: &Array) -> Result<Vec<String>> {
 }
 
 fn strings(values: impl IntoIterator<Item = String>) -> Array {
-    values.into_iter().map(|value| JsValue::from(value)).collect()
+    values.into_iter().map(JsValue::from).collect()
 }
 
 fn numbers(values: impl IntoIterator<Item = usize>) -> Uint32Array {
