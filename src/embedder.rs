@@ -3,8 +3,8 @@
 use crate::{
     error::{Code, Error, Result},
     head::{Colbert, Dense, Lexical, Projection, Splade, normalize},
-    load::{CONFIG, Engine, Request, Session, TOKENIZER, Watch, check, fits, invalid_option},
-    model::{LinearPlan, Purpose, StaticPlan, StaticTable, pipeline},
+    load::{CONFIG, Engine, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
+    model::{Architecture, LinearPlan, Purpose, StaticPlan, StaticTable, pipeline},
     ops::{Device, candle::Candle, host::Host},
     platform::{Files, Pacer},
     sparse::SparseVector,
@@ -173,11 +173,23 @@ impl Embedder {
         };
         let mut session = Session::open(files, watch, &request, &[MODULES, PROMPTS]).await?;
         let listed = session.small(MODULES).await?;
+        let config = session.small(CONFIG).await?;
         let prompts = session.small(PROMPTS).await?;
-        let modules = pipeline::Modules::from_bytes(listed.as_deref())?;
+        let mut modules = pipeline::Modules::from_bytes(listed.as_deref())?;
+        if listed.is_none() && pipeline::is_static(config.as_deref(), prompts.is_some()) {
+            modules.static_table = Some(String::new());
+        }
         let mut embedder = match &modules.static_table {
-            Some(folder) => Self::load_static(&mut session, folder, options, &request, modules.normalize).await?,
-            None => Self::load_transformer(&mut session, &modules, listed.is_some(), options, &request).await?,
+            Some(folder) => {
+                // Model2Vec's settings, in its own layout or in that of sentence-transformers.
+                let settings = config.as_deref().or(prompts.as_deref());
+                Self::load_static(&mut session, folder, settings, options, &request, modules.normalize).await?
+            }
+            None => {
+                let architecture = architecture(config.as_deref())?;
+                let listed = listed.is_some();
+                Self::load_transformer(&mut session, architecture, &modules, listed, options, &request).await?
+            }
         };
         embedder.prompts = match &options.prompts {
             Some(prompts) => Prompts::new(&prompts.query, &prompts.document),
@@ -190,6 +202,7 @@ impl Embedder {
 
     async fn load_transformer<F: Files, W: Watch>(
         session: &mut Session<'_, F, W>,
+        architecture: Architecture,
         modules: &pipeline::Modules,
         listed: bool,
         options: &LoadOptions,
@@ -197,7 +210,6 @@ impl Embedder {
     ) -> Result<Self> {
         let asked = |kind| options.outputs.as_ref().is_none_or(|outputs| outputs.contains(&kind));
         let named = |kind| options.outputs.as_ref().is_some_and(|outputs| outputs.contains(&kind));
-        let architecture = session.architecture().await?;
         // A masked language model without a list of stages is taken for what sentence-transformers takes it: SPLADE.
         let logits = architecture.is_masked_lm() && (!listed || named(OutputKind::Sparse));
         let is_splade = (modules.splade.is_some() || logits) && asked(OutputKind::Sparse);
@@ -299,15 +311,15 @@ impl Embedder {
     async fn load_static<F: Files, W: Watch>(
         session: &mut Session<'_, F, W>,
         folder: &str,
+        settings: Option<&[u8]>,
         options: &LoadOptions,
         request: &Request,
         normalized: bool,
     ) -> Result<Self> {
         let below = |file: &str| if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
         check_outputs(options.outputs.as_deref(), &[OutputKind::Dense])?;
-        let config = session.small(CONFIG).await?;
-        let config = pipeline::StaticConfig::from_bytes(CONFIG, config.as_deref())?;
-        let json = session.required(&below(TOKENIZER)).await?;
+        let config = pipeline::StaticConfig::from_bytes(CONFIG, settings)?;
+        let json = session.tokenizer_json(&below(TOKENIZER)).await?;
         let max_tokens = options.max_tokens.or(config.max_length).unwrap_or(u32::MAX as usize);
         let tokenizer = Tokenizer::from_bytes(&json, max_tokens, false)?;
         let file = match &request.weights {

@@ -198,9 +198,13 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         Err(Error::new(Code::MissingFile, WEIGHTS, message))
     }
 
-    /// The architecture that `config.json` names.
-    pub async fn architecture(&mut self) -> Result<Architecture> {
-        Architecture::from_config(&Config::from_bytes(&self.required(CONFIG).await?)?)
+    /// The bytes of `tokenizer.json`, wherever it lies.
+    pub async fn tokenizer_json(&mut self, file: &str) -> Result<Vec<u8>> {
+        self.small(file).await?.ok_or_else(|| {
+            let message = "the model has no such file; vocab.txt and SentencePiece models are not read, \
+                           transformers' AutoTokenizer saves them in this form";
+            Error::new(Code::MissingFile, file, message)
+        })
     }
 
     /// The tokenizer with the length limit of this model.
@@ -214,7 +218,7 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
             (Some(asked), _) => asked,
             (None, reach) => pipeline::max_tokens(&transformer, &limits, reach, architecture.trained),
         };
-        let json = self.required(TOKENIZER).await?;
+        let json = self.tokenizer_json(TOKENIZER).await?;
         let tokenizer = Tokenizer::from_bytes(&json, max_tokens, transformer.do_lower_case)?;
         fits(&tokenizer, architecture.vocabulary)?;
         Ok(tokenizer)
@@ -244,6 +248,11 @@ impl<O: Ops> Engine<O> {
     pub fn hidden(&self, batch: &Batch) -> Result<O::Tensor> {
         self.network.encoder.forward(&self.ops, batch)
     }
+}
+
+/// The architecture that `config.json` names.
+pub fn architecture(config: Option<&[u8]>) -> Result<Architecture> {
+    Architecture::from_config(&Config::from_bytes(config.ok_or_else(|| missing(CONFIG))?)?)
 }
 
 /// Refuses a tokenizer that gives ids beyond the model's table.

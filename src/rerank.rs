@@ -3,7 +3,7 @@
 use crate::{
     embedder::BATCH_TOKENS,
     error::Result,
-    load::{Engine, Request, Session, Watch, check, invalid_option},
+    load::{CONFIG, Engine, Request, Session, Watch, architecture, check, invalid_option},
     model::Purpose,
     ops::{Device, candle::Candle},
     platform::{Files, Pacer},
@@ -57,7 +57,8 @@ impl Reranker {
             weights: options.weights.clone(),
         };
         let mut session = Session::open(files, watch, &request, &[]).await?;
-        let architecture = session.architecture().await?;
+        let config = session.small(CONFIG).await?;
+        let architecture = architecture(config.as_deref())?;
         let tokenizer = session.tokenizer(&architecture, &request).await?;
         let limit = match options.max_query_tokens {
             None => PairLimit::LongestFirst,

@@ -332,3 +332,163 @@ fn a_cut_is_reported_by_tokenizers_with_and_without_special_tokens() {
         assert_eq!(empty.vectors().row(0).iter().all(|&value| value == 0.0), special == 0);
     }
 }
+
+/// The files of a fixture.
+fn fixture(name: &str) -> Memory {
+    fn add(files: &mut Memory, folder: &std::path::Path, below: &str) {
+        for entry in std::fs::read_dir(folder).expect("a fixture") {
+            let path = entry.expect("an entry").path();
+            let name = format!("{below}{}", path.file_name().and_then(|name| name.to_str()).expect("UTF-8"));
+            match path.is_dir() {
+                true => add(files, &path, &format!("{name}/")),
+                false => drop(files.insert(name, std::fs::read(&path).expect("readable").into())),
+            }
+        }
+    }
+    let mut files = Memory::new();
+    add(&mut files, &common::path(&format!("tests/fixtures/{name}")), "");
+    files
+}
+
+fn set(files: &mut Memory, file: &str, change: impl FnOnce(&mut Value)) {
+    let mut value: Value = serde_json::from_slice(&files[file]).expect("JSON");
+    change(&mut value);
+    files.insert(file.to_owned(), value.to_string().into_bytes().into());
+}
+
+/// Renames a tensor in the header, so that it is missing.
+fn lose(files: &mut Memory, file: &str, tensor: &str) {
+    let bytes = &files[file];
+    let name = format!("\"{tensor}\"");
+    let at = bytes.windows(name.len()).position(|window| window == name.as_bytes()).expect("the tensor's name");
+    let mut bytes = bytes.to_vec();
+    bytes[at + 1] = b'~';
+    files.insert(file.to_owned(), bytes.into());
+}
+
+/// A change to a model's files.
+type Damage = fn(&mut Memory);
+
+#[test]
+fn every_broken_head_gets_its_code() {
+    const WEIGHTS: &str = "model.safetensors";
+    let cases: &[(Code, &str, &str, Damage)] = &[
+        (Code::UnsupportedModel, "splade-bert", "config.json", |f| {
+            set(f, "config.json", |c| c["tie_word_embeddings"] = false.into());
+        }),
+        (Code::UnsupportedModel, "splade-bert", "1_SpladePooling/config.json", |f| {
+            set(f, "1_SpladePooling/config.json", |c| c["pooling_strategy"] = "sum".into());
+        }),
+        (Code::MissingFile, "splade-bert", "1_SpladePooling/config.json", |f| {
+            drop(f.remove("1_SpladePooling/config.json"));
+        }),
+        (Code::MissingTensor, "splade-bert", "cls.predictions.bias", |f| lose(f, WEIGHTS, "cls.predictions.bias")),
+        (Code::MissingTensor, "splade-distil", "vocab_projector.bias", |f| lose(f, WEIGHTS, "vocab_projector.bias")),
+        (Code::WrongShape, "gte", "embeddings.word_embeddings", |f| {
+            set(f, "config.json", |c| c["vocab_size"] = 7000.into())
+        }),
+        (Code::UnsupportedModel, "gte", "config.json", |f| {
+            set(f, "config.json", |c| c["rope_scaling"] = json!({"type": "yarn", "factor": 2}));
+        }),
+        (Code::InvalidConfig, "gte", "config.json", |f| set(f, "config.json", |c| c["rope_theta"] = Value::Null)),
+        (Code::UnsupportedModel, "nomic", "config.json", |f| set(f, "config.json", |c| c["prenorm"] = true.into())),
+        (Code::InvalidConfig, "nomic", "config.json", |f| set(f, "config.json", |c| c["hidden_size"] = 48.into())),
+        (Code::InvalidConfig, "nomic", "config.json", |f| set(f, "config.json", |c| c["n_inner"] = Value::Null)),
+        (Code::MissingTensor, "nomic", "encoder.layers.1.mlp.fc12.weight", |f| {
+            lose(f, WEIGHTS, "encoder.layers.1.mlp.fc12.weight");
+        }),
+        (Code::MissingFile, "nomic", "tokenizer.json", |f| drop(f.remove("tokenizer.json"))),
+        (Code::InvalidTokenizer, "nomic", "tokenizer.json", |f| {
+            set(f, "tokenizer.json", |t| t["model"]["type"] = "MorphemePiece".into());
+        }),
+        (Code::MissingFile, "nomic", WEIGHTS, |f| drop(f.remove(WEIGHTS))),
+    ];
+    for (code, name, at, damage) in cases {
+        let mut files = fixture(name);
+        assert!(load(&files).is_ok(), "{name} without damage");
+        damage(&mut files);
+        let error = load(&files).err().unwrap_or_else(|| panic!("{name}, {code} at {at}: it loaded"));
+        assert_eq!(error.code(), *code, "{name}: {error}");
+        assert!(error.at().contains(at), "{name}: {error} is not at {at}");
+    }
+}
+
+#[test]
+fn an_unknown_architecture_is_named_with_what_is_supported() {
+    let error = load(&with_config("model_type", "deberta-v2".into())).err().expect("refused");
+    assert!(error.message().contains("\"deberta-v2\""), "{error}");
+    for family in wick_embed::model::SUPPORTED {
+        assert!(error.message().contains(family), "{error} does not name {family}");
+    }
+}
+
+#[test]
+fn outputs_that_a_model_does_not_give_are_refused() {
+    use wick_embed::OutputKind::{Dense, Sparse, Tokens};
+    let cases: [(&str, &[wick_embed::OutputKind]); 4] =
+        [("nomic", &[Sparse]), ("gte", &[Dense, Tokens]), ("splade-bert", &[Dense]), ("gte", &[])];
+    for (name, outputs) in cases {
+        let options = LoadOptions { outputs: Some(outputs.to_vec()), ..LoadOptions::default() };
+        let error = block_on(Embedder::load(&fixture(name), &options, &())).err().expect("refused");
+        assert_eq!((error.code(), error.at()), (Code::InvalidOption, "outputs"), "{name} {outputs:?}: {error}");
+    }
+    let options = LoadOptions { outputs: Some(vec![Sparse]), ..LoadOptions::default() };
+    let embedder = block_on(Embedder::load(&fixture("gte"), &options, &())).expect("it gives them");
+    let output = encode(&embedder, &["a"]);
+    assert!(output.dense.is_none() && output.sparse.is_some() && embedder.outputs() == [Sparse]);
+}
+
+/// A checkpoint in several files, and what can be wrong with its index.
+#[test]
+fn shards_are_loaded_and_checked() {
+    const INDEX: &str = "model.safetensors.index.json";
+    let whole = tiny();
+    let bytes = &whole["model.safetensors"];
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(&bytes[8..8 + length]).expect("header");
+    let mut shards = [(serde_json::Map::new(), Vec::new()), (serde_json::Map::new(), Vec::new())];
+    let mut map = serde_json::Map::new();
+    for (index, (name, info)) in header.iter().filter(|(name, _)| *name != "__metadata__").enumerate() {
+        let (header, data) = &mut shards[index % 2];
+        let offset = |at: usize| info["data_offsets"][at].as_u64().expect("an offset") as usize + 8 + length;
+        let mut info = info.clone();
+        info["data_offsets"] = json!([data.len(), data.len() + offset(1) - offset(0)]);
+        data.extend_from_slice(&bytes[offset(0)..offset(1)]);
+        header.insert(name.clone(), info);
+        map.insert(name.clone(), format!("shard-{}.safetensors", index % 2).into());
+    }
+    let mut files = whole.clone();
+    files.remove("model.safetensors");
+    for (index, (header, data)) in shards.iter().enumerate() {
+        let header = serde_json::to_vec(header).expect("JSON");
+        let file = [&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat();
+        files.insert(format!("shard-{index}.safetensors"), file.into());
+    }
+    let index = |files: &mut Memory, map: &serde_json::Map<String, Value>| {
+        files.insert(INDEX.into(), json!({ "weight_map": map }).to_string().into_bytes().into());
+    };
+    index(&mut files, &map);
+    let text = ["the weather is lovely today"];
+    assert_eq!(encode(&load(&files).expect("valid"), &text), encode(&load(&whole).expect("valid"), &text));
+
+    let broken = |change: &dyn Fn(&mut Memory, &mut serde_json::Map<String, Value>)| {
+        let (mut files, mut map) = (files.clone(), map.clone());
+        change(&mut files, &mut map);
+        if files.contains_key(INDEX) && files[INDEX].first() == Some(&b'{') {
+            index(&mut files, &map);
+        }
+        load(&files).err().expect("refused").code()
+    };
+    assert_eq!(broken(&|files, _| drop(files.remove("shard-1.safetensors"))), Code::MissingFile);
+    assert_eq!(broken(&|_, map| drop(map.remove("embeddings.LayerNorm.weight"))), Code::MissingTensor);
+    assert_eq!(
+        broken(&|_, map| map.values_mut().for_each(|shard| *shard = "../x.safetensors".into())),
+        Code::InvalidConfig
+    );
+    assert_eq!(
+        broken(&|_, map| map.values_mut().for_each(|shard| *shard = "shard-0.safetensors".into())),
+        Code::MissingTensor
+    );
+    assert_eq!(broken(&|files, _| drop(files.insert(INDEX.into(), b"<html>"[..].into()))), Code::InvalidJson);
+    assert_eq!(broken(&|_, map| map.clear()), Code::InvalidConfig);
+}

@@ -12,8 +12,6 @@ use crate::error::{Code, Error, Result};
 /// A language with a Snowball stemmer; in JSON its ISO 639-1 code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum Language {
-    #[serde(rename = "ar")]
-    Arabic,
     #[serde(rename = "da")]
     Danish,
     #[serde(rename = "nl")]
@@ -26,8 +24,6 @@ pub enum Language {
     French,
     #[serde(rename = "de")]
     German,
-    #[serde(rename = "el")]
-    Greek,
     #[serde(rename = "hu")]
     Hungarian,
     #[serde(rename = "it")]
@@ -45,23 +41,17 @@ pub enum Language {
     Spanish,
     #[serde(rename = "sv")]
     Swedish,
-    #[serde(rename = "ta")]
-    Tamil,
-    #[serde(rename = "tr")]
-    Turkish,
 }
 
 impl Language {
     fn stemmer(self) -> Stemmer {
         Stemmer::create(match self {
-            Language::Arabic => Algorithm::Arabic,
             Language::Danish => Algorithm::Danish,
             Language::Dutch => Algorithm::Dutch,
             Language::English => Algorithm::English,
             Language::Finnish => Algorithm::Finnish,
             Language::French => Algorithm::French,
             Language::German => Algorithm::German,
-            Language::Greek => Algorithm::Greek,
             Language::Hungarian => Algorithm::Hungarian,
             Language::Italian => Algorithm::Italian,
             Language::Norwegian => Algorithm::Norwegian,
@@ -70,8 +60,6 @@ impl Language {
             Language::Russian => Algorithm::Russian,
             Language::Spanish => Algorithm::Spanish,
             Language::Swedish => Algorithm::Swedish,
-            Language::Tamil => Algorithm::Tamil,
-            Language::Turkish => Algorithm::Turkish,
         })
     }
 }

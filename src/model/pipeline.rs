@@ -135,6 +135,20 @@ pub fn is_sigmoid(config: &Config) -> Result<Option<bool>> {
     }
 }
 
+/// Whether files without a list of stages are those of a static model: its own layout says so, that of sentence-transformers has
+/// no `config.json` at all but `config_sentence_transformers.json`.
+pub fn is_static(config: Option<&[u8]>, has_prompts_file: bool) -> bool {
+    #[derive(Deserialize)]
+    struct Kind {
+        model_type: String,
+    }
+    match config {
+        None => has_prompts_file,
+        // What cannot be read is refused by whoever needs it.
+        Some(config) => serde_json::from_slice::<Kind>(config).is_ok_and(|kind| kind.model_type == "model2vec"),
+    }
+}
+
 /// The `config.json` of a static model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct StaticConfig {
