@@ -5,7 +5,9 @@
 //! converted to the form wanted while it arrives.
 
 mod decode;
+pub mod gguf;
 mod loader;
+pub mod pickle;
 mod reader;
 pub mod safetensors;
 mod values;
@@ -15,7 +17,44 @@ pub use loader::{Blueprint, Loader, Source};
 pub use reader::{Reader, shards};
 pub use values::{Collector, Dtype, Values};
 
-use crate::error::Result;
+use std::fmt;
+
+use crate::error::{Code, Error, Result};
+
+/// A broken rule of a format, found where the file's name is not known.
+#[derive(Debug)]
+struct Refusal {
+    rule: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(rule: &'static str, message: impl fmt::Display) -> Self {
+        Self { rule, message: message.to_string() }
+    }
+
+    fn at(self, file: &str) -> Error {
+        Error::new(Code::InvalidWeights, file, format!("{}: {}", self.rule, self.message))
+    }
+}
+
+/// Moves bytes off the front of `chunk` until `buffer` has `length`, and says whether it has.
+fn fill(buffer: &mut Vec<u8>, chunk: &mut &[u8], length: usize) -> bool {
+    buffer.extend_from_slice(take(chunk, length.saturating_sub(buffer.len()) as u64));
+    buffer.len() >= length
+}
+
+/// Cuts up to `count` bytes off the front of `chunk`.
+fn take<'a>(chunk: &mut &'a [u8], count: u64) -> &'a [u8] {
+    let (head, rest) = chunk.split_at(usize::try_from(count).unwrap_or(usize::MAX).min(chunk.len()));
+    *chunk = rest;
+    head
+}
+
+/// The little-endian number of the first (up to eight) bytes.
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().take(8).rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
 
 /// What a weights file says of a tensor before its values.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Sink, safetensors};
+use super::{Sink, gguf, pickle, safetensors};
 use crate::error::{Code, Error, Result};
 
 /// A parser to push a file's bytes into.
 pub enum Reader {
     Safetensors(safetensors::Reader),
+    Pickle(pickle::Reader),
+    Gguf(gguf::Reader),
 }
 
 impl Reader {
@@ -17,7 +19,12 @@ impl Reader {
     pub fn new(file: &str) -> Result<Self> {
         match file.rsplit('.').next().unwrap_or_default() {
             "safetensors" => Ok(Reader::Safetensors(safetensors::Reader::new(file))),
-            _ => Err(Error::new(Code::InvalidOption, file, "a weights file ends in .safetensors")),
+            "bin" | "pt" | "pth" => Ok(Reader::Pickle(pickle::Reader::new(file))),
+            "gguf" => Ok(Reader::Gguf(gguf::Reader::new(file))),
+            _ => {
+                let message = "a weights file ends in .safetensors, .bin, .pt, .pth or .gguf";
+                Err(Error::new(Code::InvalidOption, file, message))
+            }
         }
     }
 
@@ -25,6 +32,8 @@ impl Reader {
     pub fn push(&mut self, chunk: &[u8], sink: &mut impl Sink) -> Result<()> {
         match self {
             Reader::Safetensors(reader) => reader.push(chunk, sink),
+            Reader::Pickle(reader) => reader.push(chunk, sink),
+            Reader::Gguf(reader) => reader.push(chunk, sink),
         }
     }
 
@@ -32,6 +41,8 @@ impl Reader {
     pub fn finish(self) -> Result<()> {
         match self {
             Reader::Safetensors(reader) => reader.finish(),
+            Reader::Pickle(reader) => reader.finish(),
+            Reader::Gguf(reader) => reader.finish(),
         }
     }
 }

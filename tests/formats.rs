@@ -1,0 +1,330 @@
+//! Weights as torch and llama.cpp's gguf package write them, and such files damaged.
+#![allow(unsafe_code)] // the allocator below
+
+mod common;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    collections::BTreeMap,
+};
+
+use common::{json, read};
+use serde_json::{Value, json};
+use wick_embed::{
+    Code, Result,
+    weights::{Dtype, Reader, Sink, TensorInfo, Values, gguf},
+};
+
+/// Has no more than a page has: what asks for more without being ready for a no ends the test program.
+struct Page;
+
+const MOST: usize = 256 << 20;
+
+unsafe impl GlobalAlloc for Page {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > MOST { std::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static PAGE: Page = Page;
+
+#[derive(Default)]
+struct Collect {
+    shapes: BTreeMap<String, Vec<usize>>,
+    tensors: BTreeMap<String, Vec<f32>>,
+    dtype: Option<Dtype>,
+}
+
+impl Sink for Collect {
+    fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
+        self.shapes = tensors.iter().map(|info| (info.name.clone(), info.shape.clone())).collect();
+        Ok(())
+    }
+
+    fn wants(&self, _: &str) -> Option<Dtype> {
+        Some(self.dtype.unwrap_or(Dtype::F32))
+    }
+
+    fn tensor(&mut self, name: &str, values: Values) -> Result<()> {
+        let width = self.shapes[name].last().copied().unwrap_or(1);
+        let values = match values {
+            // Stored integers have no scales.
+            Values::Int8 { values, scales } if scales.is_empty() => values.into_iter().map(f32::from).collect(),
+            values => values.into_f32(width),
+        };
+        self.tensors.insert(name.to_owned(), values);
+        Ok(())
+    }
+}
+
+fn load(file: &str, bytes: &[u8], size: usize, dtype: Option<Dtype>) -> Result<Collect> {
+    let mut sink = Collect { dtype, ..Collect::default() };
+    let mut reader = Reader::new(file)?;
+    for chunk in bytes.chunks(size) {
+        reader.push(chunk, &mut sink)?;
+    }
+    reader.finish()?;
+    Ok(sink)
+}
+
+fn fixture(file: &str) -> Vec<u8> {
+    read(&format!("tests/fixtures/formats/{file}"))
+}
+
+/// A shape, a step, and every so manieth value.
+type Sampled = (Vec<usize>, usize, Vec<f64>);
+
+fn expected() -> BTreeMap<String, BTreeMap<String, Sampled>> {
+    serde_json::from_value(json("tests/fixtures/formats/expect.json")).expect("the form that generate.py writes")
+}
+
+#[test]
+fn files_hold_what_python_reads_in_them() {
+    let expected = expected();
+    assert_eq!(expected.len(), 10);
+    for (file, tensors) in expected {
+        let bytes = fixture(&file);
+        for size in [1, 7, 1000, 1 << 20] {
+            let sink = load(&file, &bytes, size, None).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(sink.tensors.len(), tensors.len(), "{file}");
+            for (name, (shape, step, values)) in &tensors {
+                let got = sink.tensors.get(name).unwrap_or_else(|| panic!("{file} has no {name}"));
+                assert_eq!((&sink.shapes[name], got.len()), (shape, shape.iter().product()), "{file}: {name}");
+                assert!(!values.is_empty() || got.is_empty());
+                for (got, want) in got.iter().step_by(*step).zip(values) {
+                    let most = if file.ends_with("gguf") { 1e-6 * want.abs() + 1e-9 } else { 0.0 };
+                    let difference = (f64::from(*got) - f64::from(*want as f32)).abs();
+                    assert!(difference <= most, "{file}: {name}: {got} is not {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn other_forms_are_near() {
+    for file in ["views.zip.pt", "bert.mixed.gguf", "xlmr.gguf"] {
+        let bytes = fixture(file);
+        let exact = load(file, &bytes, 1000, None).expect("a valid file");
+        for (dtype, step) in [(Dtype::F16, 1e-3), (Dtype::Int8, 5e-3)] {
+            let sink = load(file, &bytes, 1000, Some(dtype)).expect("a valid file");
+            for (name, values) in &sink.tensors {
+                let most = exact.tensors[name].iter().fold(0.0, |most: f32, value| most.max(value.abs()));
+                for (got, want) in values.iter().zip(&exact.tensors[name]) {
+                    assert!((got - want).abs() <= step * most, "{file}: {name}: {got} is not {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_would_run_is_refused_by_its_name() {
+    for (file, rule, name) in [
+        ("system.bin", "global: ", "posix.system"),
+        ("eval.bin", "global: ", "builtin"),
+        ("bytes.bin", "dtype: ", "ByteStorage"),
+    ] {
+        for size in [1, 7, 1 << 20] {
+            let error = load(file, &fixture(file), size, None).err().expect("refused");
+            assert_eq!(error.code(), Code::InvalidWeights);
+            assert!(error.message().starts_with(rule) && error.message().contains(name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_ends_too_early_is_truncated() {
+    for file in expected().into_keys() {
+        let bytes = fixture(&file);
+        // The zeros behind a GGUF file's last tensor may be missing.
+        let least = bytes.len() - if file.ends_with("gguf") { 32 } else { 1 };
+        for end in (0..=least).filter(|end| least - end < 600 || end % 97 == 0) {
+            let error = load(&file, &bytes[..end], 4096, None).err().unwrap_or_else(|| panic!("{file} to {end}"));
+            assert!(error.message().starts_with("truncated"), "{file} to {end}: {error}");
+        }
+    }
+}
+
+/// Numbers that look random and are the same every time.
+fn random(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 16) as usize
+}
+
+#[test]
+fn damaged_files_are_errors_or_other_numbers() {
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    for file in
+        ["kinds.zip.bin", "kinds.legacy.bin", "views.zip.pt", "nested.pth", "protocol4.bin", "xlmr.gguf", "nomic.gguf"]
+    {
+        let bytes = fixture(file);
+        // What describes, not what is described.
+        let describing = bytes.len().min(2500) - 30;
+        let mut refused = 0;
+        for _ in 0..3000 {
+            let mut damaged = bytes.clone();
+            for _ in 0..1 + random(&mut state) % 3 {
+                let at = random(&mut state) % describing;
+                match random(&mut state) % 4 {
+                    0 => damaged[at] = random(&mut state) as u8,
+                    1 => damaged[at] ^= 1 << (random(&mut state) % 8),
+                    2 => damaged[at] = 0xff,
+                    _ => drop(damaged.drain(at..(at + random(&mut state) % 9).min(describing))),
+                }
+            }
+            let size = 1 + random(&mut state) % 5000;
+            refused += usize::from(load(file, &damaged, size, None).is_err());
+            if file.ends_with("gguf") {
+                let mut describer = gguf::Describer::new(file);
+                if damaged.chunks(size).try_for_each(|chunk| describer.push(chunk).map(|_| ())).is_ok() {
+                    drop(describer.finish());
+                }
+            }
+        }
+        println!("{file}: {refused} of 3000 refused");
+        assert!(refused > 300, "{file}: only {refused} were refused");
+    }
+}
+
+fn described(file: &str) -> gguf::Described {
+    let bytes = fixture(file);
+    let mut found = None;
+    for size in [1, 7, 1 << 20] {
+        let mut describer = gguf::Describer::new(file);
+        let all: Vec<_> = bytes.chunks(size).filter_map(|chunk| describer.push(chunk).expect("a valid file")).collect();
+        assert_eq!(all.len(), 1);
+        describer.finish().expect("described");
+        let this = all.into_iter().next();
+        assert!(found.is_none() || found == this);
+        found = this;
+    }
+    let mut describer = gguf::Describer::new(file);
+    assert_eq!(describer.push(&bytes[..100]).expect("no fault yet"), None);
+    assert!(describer.finish().expect_err("too early").message().starts_with("truncated"));
+    found.expect("a description")
+}
+
+fn has(config: &Value, wanted: &Value) {
+    for (key, value) in wanted.as_object().expect("an object") {
+        assert_eq!(&config[key], value, "{key}");
+    }
+}
+
+fn tokenizer(json: &Value) -> tokenizers::Tokenizer {
+    tokenizers::Tokenizer::from_bytes(json.to_string()).expect("a tokenizer")
+}
+
+fn ids(tokenizer: &tokenizers::Tokenizer, text: &str, pair: Option<&str>) -> Vec<u32> {
+    let encoding = match pair {
+        None => tokenizer.encode(text, true),
+        Some(pair) => tokenizer.encode((text, pair), true),
+    };
+    encoding.expect("ids").get_ids().to_vec()
+}
+
+#[test]
+fn a_bert_file_describes_itself() {
+    let described = described("bert.mixed.gguf");
+    has(
+        &described.config,
+        &json!({
+            "model_type": "bert", "architectures": ["BertModel"], "vocab_size": 99, "hidden_size": 32,
+            "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64, "hidden_act": "gelu",
+            "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+        }),
+    );
+    assert_eq!(described.pooling, Some("cls"));
+    let made = described.tokenizer.expect("a tokenizer");
+    assert_eq!(made["normalizer"]["lowercase"], true);
+    let mut original = json("tests/fixtures/bert-tiny/tokenizer.json");
+    assert_eq!(made["model"], original["model"]);
+    assert_eq!(made["post_processor"], original["post_processor"]);
+    (original["truncation"], original["padding"]) = (Value::Null, Value::Null);
+    let (made, original) = (tokenizer(&made), tokenizer(&original));
+    for text in [
+        "The weather is lovely today.",
+        "so SUNNY [MASK] outside",
+        "Wick burns; burning!",
+        "",
+        "héllo wörld [unused95]",
+    ] {
+        assert_eq!(ids(&made, text, None), ids(&original, text, None), "{text}");
+        assert_eq!(ids(&made, text, Some("a b")), ids(&original, text, Some("a b")), "{text}");
+    }
+}
+
+#[test]
+fn an_xlmr_file_describes_itself() {
+    let described = described("xlmr.gguf");
+    has(
+        &described.config,
+        &json!({
+            "model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"], "vocab_size": 11,
+            "max_position_embeddings": 18, "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5,
+        }),
+    );
+    let made = described.tokenizer.expect("a tokenizer");
+    assert_eq!(made["model"]["unk_id"], 3);
+    assert_eq!(made["model"]["vocab"][5], json!(["\u{2581}the", -3.25]));
+    let made = tokenizer(&made);
+    assert_eq!(ids(&made, "the  sunny", None), [0, 5, 6, 7, 2]);
+    assert_eq!(ids(&made, "the", Some("sun")), [0, 5, 2, 2, 6, 2]);
+    assert_eq!(ids(&made, "x</s>", None), [0, 4, 3, 2, 2]);
+}
+
+#[test]
+fn a_nomic_file_describes_itself() {
+    let described = described("nomic.gguf");
+    has(
+        &described.config,
+        &json!({
+            "model_type": "nomic_bert", "n_embd": 256, "n_layer": 1, "n_head": 4, "n_inner": 40, "n_positions": 2048,
+            "rotary_emb_base": 1000.0, "rotary_emb_fraction": 1.0, "layer_norm_epsilon": 1e-12, "type_vocab_size": 2,
+            "vocab_size": 99, "activation_function": "swiglu", "qkv_proj_bias": false,
+        }),
+    );
+    assert_eq!(described.pooling, Some("mean"));
+}
+
+/// `cargo test --release --test formats -- --ignored --nocapture` with the path of a file in FILE.
+#[test]
+#[ignore = "measures; needs a large file"]
+fn speed() {
+    use std::io::Read;
+    struct Count(usize);
+    impl Sink for Count {
+        fn begin(&mut self, _: &[TensorInfo]) -> Result<()> {
+            Ok(())
+        }
+        fn wants(&self, _: &str) -> Option<Dtype> {
+            Some(Dtype::F32)
+        }
+        fn tensor(&mut self, _: &str, values: Values) -> Result<()> {
+            self.0 += values.len();
+            Ok(())
+        }
+    }
+    let path = std::env::var("FILE").expect("FILE");
+    for chunk in [64 << 10, 1 << 20] {
+        let start = std::time::Instant::now();
+        let (mut file, mut sink) = (std::fs::File::open(&path).expect("a file"), Count(0));
+        let mut reader = Reader::new(&path).expect("a known ending");
+        let mut buffer = vec![0; chunk];
+        loop {
+            match file.read(&mut buffer).expect("bytes") {
+                0 => break,
+                count => reader.push(&buffer[..count], &mut sink).expect("a valid file"),
+            }
+        }
+        reader.finish().expect("a whole file");
+        println!("{path}: {} values in {:?}, in chunks of {chunk}", sink.0, start.elapsed());
+    }
+}
