@@ -115,7 +115,7 @@ function report(listener: OnProgress | undefined, { done, total, file }: { done:
   }
 }
 
-const disposed = { code: "disposed", at: "engine", message: "it was disposed" } as const;
+const disposed = { code: "disposed", at: "engine", message: "the model was disposed" } as const;
 
 function crashed(cause: unknown) {
   const detail = cause instanceof Error ? cause.message : String(cause);

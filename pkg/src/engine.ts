@@ -110,7 +110,7 @@ export class EngineHost {
   /** The model. A face makes no call that its own kind of model does not answer. */
   #loaded<T>(...kinds: (Function & { prototype: T })[]): T {
     if (kinds.some((kind) => this.#model instanceof kind)) return this.#model as T;
-    throw { code: "disposed", at: "engine", message: "it was disposed" } satisfies Failure;
+    throw { code: "disposed", at: "engine", message: "the model was disposed" } satisfies Failure;
   }
 
   /** Starts the module, and gives what it needs to load a model's files. */

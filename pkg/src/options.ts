@@ -50,7 +50,7 @@ const checks = {
 
 type Picked<O, K extends keyof O> = { [N in K]?: Exclude<O[N], undefined | "auto"> };
 
-/** The named options, those that are given, each checked. What is `"auto"` is left to the engine. */
+/** The named options, those that are given, each checked. A device or dtype of `"auto"` is left to the engine. */
 export function pick<O extends object, K extends keyof O & keyof typeof checks>(options: O, ...names: K[]): Picked<O, K> {
   const picked: Partial<Record<K, unknown>> = {};
   for (const name of names) {
@@ -58,7 +58,8 @@ export function pick<O extends object, K extends keyof O & keyof typeof checks>(
     if (value === undefined) continue;
     const wrong = checks[name](value);
     if (wrong) throw invalid(name, wrong);
-    if (value !== "auto") picked[name] = value;
+    const left = value === "auto" && (name === "device" || name === "dtype");
+    if (!left) picked[name] = value;
   }
   return picked as Picked<O, K>;
 }

@@ -34,7 +34,8 @@ export class SparseVector implements SparseEntries {
 
   /** The words that the indices stand for, as the vocabulary writes them, largest weight first. Needs the model, not disposed. */
   async decode(): Promise<TokenWeight[]> {
-    const strings = await this.#strings(this.indices);
+    // A copy, or the message would carry the buffer of all rows.
+    const strings = await this.#strings(this.indices.slice());
     return strings.map((token, at) => ({ token, weight: this.values[at] as number })).sort((a, b) => b.weight - a.weight);
   }
 }
