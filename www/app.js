@@ -38,7 +38,7 @@ async function load(source) {
     // Imported here, so that a package that is not there is an error a person sees.
     const { Embedder } = await import("./wick-embed/index.js");
     const onProgress = (progress) => signal.aborted || box.progress(progress);
-    const embedder = await Embedder.load(source, { signal, onProgress, normalize: true });
+    const embedder = await Embedder.load(source, { signal, onProgress, normalize: true, outputs: ["dense"] });
     if (signal !== loading.signal) return embedder.dispose();
     model = {
       embedder,

@@ -78,7 +78,7 @@ export class Client {
       } catch (cause) {
         // Only data can be sent: a function among the texts, or a buffer that was transferred away.
         settle();
-        const code = call.kind === "load" ? "invalid_option" : "invalid_text";
+        const code = "texts" in call ? "invalid_text" : "invalid_option";
         reject(new WickError({ code, at: call.kind, message: `the arguments are not plain data: ${String(cause)}` }, cause));
       }
     });
@@ -86,7 +86,7 @@ export class Client {
 
   /** Ends the engine; calls under way are rejected. */
   dispose(): void {
-    this.#close(new WickError({ code: "disposed", at: "embedder", message: "the embedder was disposed" }));
+    this.#close(new WickError(disposed));
   }
 
   #close(reason: WickError): void {
@@ -114,6 +114,8 @@ function report(listener: OnProgress | undefined, { done, total, file }: { done:
     else console.error(error);
   }
 }
+
+const disposed = { code: "disposed", at: "engine", message: "the model was disposed" } as const;
 
 function crashed(cause: unknown) {
   const detail = cause instanceof Error ? cause.message : String(cause);

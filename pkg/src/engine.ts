@@ -1,9 +1,8 @@
 /** Runs calls on the WebAssembly module, one after the other. Lives in the worker, or on the page with `worker: false`. */
 
 import { isFailure, type Failure } from "./errors.js";
-import type { Answers, Call, LoadCall, Reply, Request, WasmSource } from "./protocol.js";
-import type { Device } from "./types.js";
-import init, { Engine, lastPanic } from "./wick_embed.js";
+import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
+import init, { Bm25Engine, EmbedderEngine, RerankerEngine, lastPanic } from "./wick_embed.js";
 
 /** What differs between a browser and Node. */
 export interface Runtime {
@@ -23,6 +22,7 @@ export interface Runtime {
  */
 let crash: Failure | undefined;
 
+type Answer = Answers[keyof Answers];
 type Send = (reply: Reply, transfer: ArrayBuffer[]) => void;
 
 export class EngineHost {
@@ -30,7 +30,8 @@ export class EngineHost {
   readonly #send: Send;
   readonly #aborts = new Map<number, AbortController>();
   #queue: Promise<void> = Promise.resolve();
-  #engine: Engine | undefined;
+  /** What the first call loaded. */
+  #model: EmbedderEngine | RerankerEngine | Bm25Engine | undefined;
 
   constructor(runtime: Runtime, send: Send) {
     this.#runtime = runtime;
@@ -47,8 +48,8 @@ export class EngineHost {
     this.#aborts.set(id, abort);
     this.#queue = this.#queue.then(async () => {
       try {
-        const [answer, transfer] = await this.#run(id, request.call, abort);
-        this.#send({ id, done: answer }, transfer);
+        const answer = await this.#run(id, request.call, abort);
+        this.#send({ id, done: answer }, buffers(answer));
       } catch (error) {
         this.#send({ id, failed: this.#failure(error) }, []);
       } finally {
@@ -61,12 +62,12 @@ export class EngineHost {
   dispose(): void {
     for (const abort of this.#aborts.values()) abort.abort();
     this.#queue = this.#queue.then(() => {
-      if (!crash) this.#engine?.free();
-      this.#engine = undefined;
+      if (!crash) this.#model?.free();
+      this.#model = undefined;
     });
   }
 
-  async #run(id: number, call: Call, abort: AbortController): Promise<[Answers[keyof Answers], ArrayBuffer[]]> {
+  async #run(id: number, call: Call, abort: AbortController): Promise<Answer> {
     if (crash) throw crash;
     if (abort.signal.aborted) throw { code: "aborted", at: call.kind, message: "the caller asked to stop" } satisfies Failure;
     let stop = () => {};
@@ -78,28 +79,65 @@ export class EngineHost {
     }
   }
 
-  async #answer(id: number, call: Call, abort: AbortController): Promise<[Answers[keyof Answers], ArrayBuffer[]]> {
-    const progress = (done: number, total: number | undefined, file: string | undefined) =>
-      this.#send({ id, progress: { done, total, file } }, []);
-    if (call.kind === "load") {
-      await this.#start(call);
-      const fetch = (url: string, init: RequestInit) =>
-        this.#runtime.fetch(url, call.headers ? { ...init, headers: call.headers } : init);
-      const engine = await Engine.load(call.source, call.options, call.cache, fetch, throttled(progress), abort);
-      this.#engine = engine;
-      return [{ device: engine.device as Device, dimensions: engine.dimensions, maxTokens: engine.maxTokens }, []];
+  async #answer(id: number, call: Call, abort: AbortController): Promise<Answer> {
+    const progress = throttled((done, total, file) => this.#send({ id, progress: { done, total, file } }, []));
+    switch (call.kind) {
+      case "load":
+        return (this.#model = await EmbedderEngine.load(...(await this.#files(call)), progress, abort)).describe();
+      case "loadReranker":
+        return (this.#model = await RerankerEngine.load(...(await this.#files(call)), progress, abort)).describe();
+      case "fitBm25":
+        await this.#start(call.wasm);
+        return (this.#model = Bm25Engine.fit(call.texts as string[], call.options)).describe();
+      case "loadBm25":
+        await this.#start(call.wasm);
+        return (this.#model = Bm25Engine.load(await this.#bytes(call.source, abort.signal), call.analyzer)).describe();
+      case "encode":
+        return this.#loaded(EmbedderEngine).encode(call.texts as string[], call.options, progress, abort.signal);
+      case "tokenize":
+        return this.#loaded(EmbedderEngine).tokenize(call.texts as string[], call.role);
+      case "decode":
+        return this.#loaded<EmbedderEngine | Bm25Engine>(EmbedderEngine, Bm25Engine).decode(call.indices);
+      case "rerank":
+        return this.#loaded(RerankerEngine).rerank(call.query, call.texts as string[], call.topK, progress, abort.signal);
+      case "encodeBm25":
+        return this.#loaded(Bm25Engine).encode(call.texts as string[], call.role);
+      case "saveBm25":
+        return this.#loaded(Bm25Engine).save();
     }
-    const engine = this.#engine;
-    if (!engine) throw { code: "disposed", at: call.kind, message: "the embedder was disposed" } satisfies Failure;
-    if (call.kind === "tokenize") return [engine.tokenize(call.texts as string[], call.role), []];
-    const encoded = await engine.encode(call.texts as string[], call.role, throttled(progress), abort.signal);
-    const { dense, tokens, truncated } = encoded;
-    encoded.free();
-    return [{ dense, tokens, truncated }, [dense.buffer as ArrayBuffer, truncated.buffer as ArrayBuffer]];
   }
 
-  async #start(call: LoadCall): Promise<void> {
-    const source = call.wasm ?? (await this.#runtime.wasm());
+  /** The model. A face makes no call that its own kind of model does not answer. */
+  #loaded<T>(...kinds: (Function & { prototype: T })[]): T {
+    if (kinds.some((kind) => this.#model instanceof kind)) return this.#model as T;
+    throw { code: "disposed", at: "engine", message: "the model was disposed" } satisfies Failure;
+  }
+
+  /** Starts the module, and gives what it needs to load a model's files. */
+  async #files({ source, options, cache, headers, wasm }: LoadCall | LoadRerankerCall) {
+    await this.#start(wasm);
+    const fetch = (url: string, init: RequestInit) => this.#runtime.fetch(url, headers ? { ...init, headers } : init);
+    return [source, options, cache, fetch] as const;
+  }
+
+  /** Saved statistics as bytes. */
+  async #bytes(source: Bm25Source, signal: AbortSignal): Promise<Uint8Array> {
+    if ("json" in source) return new Uint8Array(await new Blob([source.json]).arrayBuffer());
+    const fail = (code: Failure["code"], message: string): never => {
+      throw { code, at: source.url, message: `${source.url}: ${message}` } satisfies Failure;
+    };
+    try {
+      const response = await this.#runtime.fetch(source.url, { signal });
+      if (!response.ok) fail(response.status === 404 ? "missing_file" : "http", `the server answered ${response.status}`);
+      return new Uint8Array(await response.arrayBuffer());
+    } catch (cause) {
+      if (isFailure(cause)) throw cause;
+      return fail(signal.aborted ? "aborted" : "network", String(cause));
+    }
+  }
+
+  async #start(wasm: WasmSource | undefined): Promise<void> {
+    const source = wasm ?? (await this.#runtime.wasm());
     try {
       await init({ module_or_path: source as BufferSource });
     } catch (cause) {
@@ -135,4 +173,13 @@ function throttled(progress: Progress): Progress {
     next = now + 50;
     progress(done, total, file);
   };
+}
+
+/** The large buffers of an answer, to be handed over and not copied. */
+function buffers(answer: Answer): ArrayBuffer[] {
+  const arrays = (value: unknown): ArrayBuffer[] => {
+    if (ArrayBuffer.isView(value)) return [value.buffer as ArrayBuffer];
+    return typeof value === "object" && value !== null ? Object.values(value).flatMap(arrays) : [];
+  };
+  return arrays(answer);
 }

@@ -3,7 +3,7 @@
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import type { Connect } from "./client.js";
-import type { Host } from "./embedder.js";
+import type { Host } from "./model.js";
 import type { Reply } from "./protocol.js";
 
 const worker: Connect = async (onReply, onCrash) => {

@@ -1,7 +1,7 @@
 /** Workers and addresses in a browser. */
 
 import type { Connect } from "./client.js";
-import type { Host } from "./embedder.js";
+import type { Host } from "./model.js";
 import type { Reply } from "./protocol.js";
 
 const worker: Connect = async (onReply, onCrash) => {

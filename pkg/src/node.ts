@@ -1,15 +1,38 @@
 /** The package in Node. Importing it does nothing: no worker, no fetch, no look at the surroundings. */
 
+import { BM25Base } from "./bm25.js";
 import { EmbedderBase } from "./embedder.js";
 import { host } from "./host.node.js";
-import type { LoadOptions, Source } from "./types.js";
+import { RerankerBase } from "./reranker.js";
+import type { Bm25FitOptions, Bm25LoadOptions, LoadOptions, RerankerLoadOptions, Source } from "./types.js";
 
 export { WickError, type Code } from "./errors.js";
+export { colbertScore, hybridScore, lexicalScore } from "./score.js";
+export { SparseVector } from "./sparse.js";
 export type * from "./types.js";
 
 export class Embedder extends EmbedderBase {
   /** Loads a model. Ask for nothing else in `options` and the model's own files decide everything. */
   static async load(source: Source, options: LoadOptions = {}): Promise<Embedder> {
-    return new Embedder(...(await EmbedderBase.connect(host, source, options)));
+    return new Embedder(...(await Embedder.connect(host, source, options)));
+  }
+}
+
+export class Reranker extends RerankerBase {
+  /** Loads a model. Ask for nothing else in `options` and the model's own files decide everything. */
+  static async load(source: Source, options: RerankerLoadOptions = {}): Promise<Reranker> {
+    return new Reranker(...(await Reranker.connect(host, source, options)));
+  }
+}
+
+export class BM25 extends BM25Base {
+  /** Counts the words of a corpus. */
+  static async fit(corpus: readonly string[], options: Bm25FitOptions = {}): Promise<BM25> {
+    return new BM25(...(await BM25.fitted(host, corpus, options)));
+  }
+
+  /** Reads what was saved: JSON as a string or object, or where it is. The analyzer must be the one of the fit. */
+  static async load(json: string | object | URL | Blob, options: Bm25LoadOptions = {}): Promise<BM25> {
+    return new BM25(...(await BM25.loaded(host, json, options)));
   }
 }

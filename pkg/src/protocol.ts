@@ -1,7 +1,7 @@
-/** What passes between an {@link Embedder} and its engine, in a worker or not. Every message is plain data. */
+/** What passes between a model's face and its engine, in a worker or not. Every message is plain data. */
 
 import type { Failure } from "./errors.js";
-import type { Device, Role } from "./types.js";
+import type { Analyzer, Bm25Parameters, Device, Dtype, OutputKind, Prompts, Role } from "./types.js";
 
 /** A source whose addresses are absolute. */
 export type ResolvedSource =
@@ -9,28 +9,39 @@ export type ResolvedSource =
   | { kind: "base"; url: string }
   | { kind: "files"; files: Record<string, string | Blob | ArrayBuffer | Uint8Array> };
 
-/** The options that the engine itself reads. */
-export interface EngineOptions {
-  maxTokens?: number;
-  dimensions?: number;
-  normalize?: boolean;
-}
-
 export type WasmSource = string | ArrayBuffer | Uint8Array | WebAssembly.Module;
 
-export interface LoadCall {
-  kind: "load";
+/** What a first call tells: it gives the engine its model. */
+interface First {
+  wasm?: WasmSource;
+}
+
+/** How weights are held and where they are; `dtype` is absent for `"auto"`. */
+interface Held {
+  dtype?: Dtype;
+  weights?: string;
+}
+
+interface ModelCall extends First {
   source: ResolvedSource;
-  options: EngineOptions;
   cache: boolean;
   headers?: Record<string, string>;
-  wasm?: WasmSource;
+}
+
+export interface LoadCall extends ModelCall {
+  kind: "load";
+  options: Held & { maxTokens?: number; dimensions?: number; normalize?: boolean; outputs?: readonly OutputKind[]; prompts?: Prompts };
+}
+
+export interface LoadRerankerCall extends ModelCall {
+  kind: "loadReranker";
+  options: Held & { maxTokens?: number; maxQueryTokens?: number; normalize?: boolean };
 }
 
 export interface EncodeCall {
   kind: "encode";
   texts: readonly string[];
-  role: Role;
+  options: { role: Role; prompt?: string; outputs?: readonly OutputKind[]; topK?: number };
 }
 
 export interface TokenizeCall {
@@ -39,28 +50,109 @@ export interface TokenizeCall {
   role: Role;
 }
 
-export type Call = LoadCall | EncodeCall | TokenizeCall;
+export interface DecodeCall {
+  kind: "decode";
+  indices: Uint32Array;
+}
+
+export interface RerankCall {
+  kind: "rerank";
+  query: string;
+  texts: readonly string[];
+  topK?: number;
+}
+
+/** Saved statistics: themselves, or where they are. */
+export type Bm25Source = { json: string | Blob } | { url: string };
+
+export interface FitBm25Call extends First {
+  kind: "fitBm25";
+  texts: readonly string[];
+  options: Bm25Parameters;
+}
+
+export interface LoadBm25Call extends First {
+  kind: "loadBm25";
+  source: Bm25Source;
+  analyzer?: Analyzer;
+}
+
+export interface EncodeBm25Call {
+  kind: "encodeBm25";
+  texts: readonly string[];
+  role: Role;
+}
+
+export interface SaveBm25Call {
+  kind: "saveBm25";
+}
+
+export type Call =
+  | LoadCall
+  | LoadRerankerCall
+  | FitBm25Call
+  | LoadBm25Call
+  | EncodeCall
+  | TokenizeCall
+  | DecodeCall
+  | RerankCall
+  | EncodeBm25Call
+  | SaveBm25Call;
 
 export interface Loaded {
   device: Device;
   dimensions: number;
   maxTokens: number;
+  outputs: OutputKind[];
+}
+
+/** Equally wide vectors, one after the other. */
+export interface DenseRows {
+  values: Float32Array;
+  width: number;
+}
+
+/** Sparse vectors, one after the other; `ends` says where each ends. */
+export interface SparseRows {
+  indices: Uint32Array;
+  values: Float32Array;
+  ends: Uint32Array;
+}
+
+/** The token vectors of several texts, one after the other; `ends` says after how many tokens each text ends. */
+export interface TokenRows {
+  values: Float32Array;
+  width: number;
+  ends: Uint32Array;
 }
 
 export interface Encoded {
-  /** All vectors, one after the other. */
-  dense: Float32Array;
+  dense?: DenseRows;
+  sparse?: SparseRows;
+  tokenVectors?: TokenRows;
   tokens: number;
   truncated: Uint32Array;
 }
 
 export type Tokenized = [ids: Uint32Array, strings: string[]][];
 
+export interface Reranked {
+  indices: Uint32Array;
+  scores: Float32Array;
+}
+
 /** The answer to each kind of call. */
 export interface Answers {
   load: Loaded;
+  loadReranker: Pick<Loaded, "device" | "maxTokens">;
+  fitBm25: Pick<Loaded, "dimensions">;
+  loadBm25: Pick<Loaded, "dimensions">;
   encode: Encoded;
   tokenize: Tokenized;
+  decode: string[];
+  rerank: Reranked;
+  encodeBm25: SparseRows;
+  saveBm25: string;
 }
 
 /** To the engine. */

@@ -1,4 +1,6 @@
-/** Everything a caller meets, apart from {@link Embedder} and {@link WickError}. */
+/** Everything a caller meets, apart from the classes. */
+
+import type { SparseVector } from "./sparse.js";
 
 /** One file: an address, or its bytes. Relative addresses count from the page, or in Node from the working directory. */
 export type FileSource = string | URL | Blob | ArrayBuffer | Uint8Array;
@@ -23,11 +25,36 @@ export interface LoadProgress {
 /** Where a model computes. */
 export type Device = "wasm";
 
-export interface LoadOptions {
+/** How large weights are held; `"int8"` is eight bits for each, and a scale per row. */
+export type Dtype = "f32" | "f16" | "int8";
+
+/** A kind of result: one vector per text, weights over the vocabulary, or one vector per token. */
+export type OutputKind = "dense" | "sparse" | "tokens";
+
+/** What is put before texts. */
+export interface Prompts {
+  query?: string;
+  document?: string;
+}
+
+/** How the engine runs. */
+export interface EngineOptions {
+  /** Work in a worker, so that the page stays alive; true by default. */
+  worker?: boolean;
+  /** The engine's module, where a bundler cannot find it by itself: an address, bytes, or a compiled module. */
+  wasm?: string | URL | ArrayBuffer | Uint8Array | WebAssembly.Module;
+  /** Stops. */
+  signal?: AbortSignal;
+}
+
+/** What can be said of every model that is loaded from files. */
+export interface ModelOptions extends EngineOptions {
   /** Where the model computes. `"auto"` is `"wasm"` in this version. */
   device?: "auto" | Device;
-  /** How weights are held. `"auto"` is `"f32"` in this version. */
-  dtype?: "auto" | "f32";
+  /** How large weights are held; `"auto"`, the default, is as the file stores them (bf16 as f32). */
+  dtype?: "auto" | Dtype;
+  /** The file with the weights, where it has none of the usual names. */
+  weights?: string;
   /** A branch, tag or commit of a hub model; `"main"` by default. Pin a commit to skip asking the server for changes. */
   revision?: string;
   /** The hub's address; `https://huggingface.co` by default. */
@@ -36,19 +63,32 @@ export interface LoadOptions {
   headers?: Record<string, string>;
   /** Keep files in the browser's Cache API; true by default. Node has no such cache. */
   cache?: boolean;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+export interface LoadOptions extends ModelOptions {
   /** Cut texts after this many tokens, special tokens included; by default as the model says. */
   maxTokens?: number;
-  /** Keep this many leading components of each vector, for models trained that way. */
+  /** Keep this many leading components of each dense vector, for models trained that way. */
   dimensions?: number;
   /** Scale vectors to unit length; by default as the model says. */
   normalize?: boolean;
-  /** Work in a worker, so that the page stays alive; true by default. */
-  worker?: boolean;
-  /** The engine's module, where a bundler cannot find it by itself: an address, bytes, or a compiled module. */
-  wasm?: string | URL | ArrayBuffer | Uint8Array | WebAssembly.Module;
-  onProgress?: (progress: LoadProgress) => void;
-  /** Stops the download. */
-  signal?: AbortSignal;
+  /** What the model is to give; all it can by default. What is left out costs neither memory nor time. */
+  outputs?: readonly OutputKind[];
+  /** Put before queries and documents; by default what the model's files say, or what is known for its name. */
+  prompts?: Prompts;
+}
+
+export interface RerankerLoadOptions extends ModelOptions {
+  /** Cut pairs after this many tokens, special tokens included; by default as the model says. */
+  maxTokens?: number;
+  /**
+   * Cut queries after this many tokens, and then only the document to what is left: FlagEmbedding's rule for BGE rerankers
+   * (there 256). Without it the longer of the two is cut.
+   */
+  maxQueryTokens?: number;
+  /** Scores between 0 and 1, by the logistic function; by default as the model says, else true. */
+  normalize?: boolean;
 }
 
 export interface EncodeProgress {
@@ -58,9 +98,66 @@ export interface EncodeProgress {
 }
 
 export interface EncodeOptions {
+  /** What to give of {@link Embedder.outputs}; all by default. */
+  outputs?: readonly OutputKind[];
+  /** Keep the so many largest weights of each sparse vector. */
+  topK?: number;
+  /** Another prompt than the role's, put before each text as it stands. */
+  prompt?: string;
   onProgress?: (progress: EncodeProgress) => void;
   /** Stops between two batches. */
   signal?: AbortSignal;
+}
+
+export interface RerankOptions {
+  /** Give only the so many best documents. */
+  topK?: number;
+  onProgress?: (progress: EncodeProgress) => void;
+  /** Stops between two batches. */
+  signal?: AbortSignal;
+}
+
+/** How BM25 makes words of a text: as a document's, so a query's. */
+export interface Analyzer {
+  /** `"nltk"` gives the words of pymilvus's analyzers; `"unicode"`, word boundaries of UAX 29, is better for other languages than English. */
+  kind: "nltk" | "unicode";
+  /** ISO 639-1; it brings a stemmer, and stop words if there is a list. English for `"nltk"`, and none for `"unicode"`. */
+  language?: string;
+  /** Other stop words, or none. */
+  stopWords?: boolean | readonly string[];
+  /** False: leave words as they are. */
+  stem?: boolean;
+}
+
+export interface Bm25Parameters {
+  /** `{ kind: "nltk", language: "en" }` by default. */
+  analyzer?: Analyzer;
+  /** Where the count of a word saturates; 1.5 by default. */
+  k1?: number;
+  /** How much a document's length counts, 0 to 1; 0.75 by default. */
+  b?: number;
+  /** What share of the mean a negative inverse document frequency is replaced with; 0.25 by default. */
+  epsilon?: number;
+}
+
+export interface Bm25FitOptions extends Bm25Parameters, EngineOptions {}
+
+export interface Bm25LoadOptions extends EngineOptions {
+  /** The one of the fit; `{ kind: "nltk", language: "en" }` by default. */
+  analyzer?: Analyzer;
+}
+
+export interface Bm25Output {
+  /** One vector per text, in the order of the texts. */
+  sparse: SparseVector[];
+}
+
+/** A document's place in the order. */
+export interface Ranked {
+  /** Which of the documents. */
+  index: number;
+  score: number;
+  text: string;
 }
 
 export interface Usage {
@@ -70,10 +167,35 @@ export interface Usage {
   truncated: number[];
 }
 
+/** For each text, in their order, what the model gives and the call asked for. Arrays are views of shared buffers. */
 export interface Output {
-  /** One vector per text, in the order of the texts. All are views of one buffer. */
-  dense: Float32Array[];
+  /** A vector. */
+  dense?: Float32Array[];
+  /** Weights over the vocabulary. */
+  sparse?: SparseVector[];
+  /** A vector for each token but the first, for late interaction. */
+  tokens?: Float32Array[][];
   usage: Usage;
+}
+
+/** What a sparse vector consists of; indices ascend. */
+export interface SparseEntries {
+  indices: Uint32Array | readonly number[];
+  values: Float32Array | readonly number[];
+}
+
+/** An entry of a sparse vector in words. */
+export interface TokenWeight {
+  /** The vocabulary's string. */
+  token: string;
+  weight: number;
+}
+
+/** Scores of a pair by kind, or their weights. */
+export interface HybridScores {
+  dense?: number;
+  sparse?: number;
+  colbert?: number;
 }
 
 /** What a text is for; models may put another prompt before each. */

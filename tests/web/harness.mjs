@@ -6,7 +6,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
-export { serve } from "../../tools/serve.mjs";
+import { serve } from "../../tools/serve.mjs";
+
+export { serve };
 
 /** A path in the repository. */
 export const path = (relative) => fileURLToPath(new URL(`../../${relative}`, import.meta.url));
@@ -21,6 +23,56 @@ export function launch(options = {}) {
     args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"],
     ...options,
   });
+}
+
+/** The built site with a page that is empty; `models` may answer requests below /models/NAME/ instead of the folder. */
+export function serveSite(models) {
+  return serve(path("build/site"), 0, async (request, response) => {
+    const { pathname } = new URL(request.url, "http://localhost");
+    if (pathname === "/blank.html") return response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><link rel="icon" href="data:,">');
+    const [, folder, name, ...file] = pathname.split("/");
+    return folder === "models" ? models(request, response, name, file.join("/")) : false;
+  });
+}
+
+/** A page with the package imported as `wick`, and helpers; fails the test on anything unexpected on the console. */
+export async function openPage(t, browser, server, { context } = {}) {
+  context ??= await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const messages = [];
+  page.on("console", (message) => messages.push(message.text()));
+  page.on("pageerror", (error) => messages.push(String(error)));
+  await page.goto(`${server.url}blank.html`);
+  await page.evaluate(async () => {
+    globalThis.wick = await import("/wick-embed/index.js");
+    globalThis.load = (name, options) => wick.Embedder.load(`/models/${name}/`, options);
+    globalThis.failure = (promise) =>
+      promise.then(
+        () => "no error",
+        (error) => ({ code: error.code, name: error.name, at: error.at, message: error.message, isWickError: error instanceof wick.WickError }),
+      );
+    // Gives the memory of the engine that is loaded next on the page's own thread.
+    globalThis.engineMemory = () => {
+      let memory;
+      const { instantiateStreaming } = WebAssembly;
+      WebAssembly.instantiateStreaming = async (...all) => {
+        const result = await instantiateStreaming.apply(WebAssembly, all);
+        memory = result.instance.exports.memory;
+        return result;
+      };
+      return () => memory;
+    };
+    // Rows as base64, because numbers through the driver are slow.
+    globalThis.pack = (rows) => {
+      const bytes = new Uint8Array(rows.length * rows[0].byteLength);
+      rows.forEach((row, index) => bytes.set(new Uint8Array(row.buffer, row.byteOffset, row.byteLength), index * row.byteLength));
+      let text = "";
+      for (let at = 0; at < bytes.length; at += 4096) text += String.fromCharCode(...bytes.subarray(at, at + 4096));
+      return btoa(text);
+    };
+  });
+  return { page, context, messages };
 }
 
 /** A new folder, gone when the test ends. */

@@ -56,6 +56,22 @@ test("in Node: importing is silent, and a program that does not dispose still en
   }
 });
 
+test("in Node: rerankers and BM25, in a worker or not; a program that does not dispose still ends", () => {
+  const output = node(`
+    import { BM25, Reranker } from "wick-embed";
+    const results = [];
+    for (const worker of [true, false]) {
+      const reranker = await Reranker.load(${JSON.stringify(path("tests/fixtures/rerank-bert"))}, { worker });
+      const ranked = await reranker.rerank("What is a panda?", ["hi", "a bear"]);
+      const bm25 = await BM25.fit(["hi", "a bear"], { worker });
+      const { sparse } = await bm25.encodeQueries(["bear"]);
+      results.push([ranked.length, reranker.device, (await sparse[0].decode()).map(({ token }) => token)]);
+    }
+    console.log(JSON.stringify(results));`);
+  const wanted = [2, "wasm", ["bear"]];
+  assert.deepEqual(JSON.parse(output), [wanted, wanted]);
+});
+
 test("in Node: a path, bytes, errors and abort", () => {
   const output = node(`
     import { readFile } from "node:fs/promises";
@@ -114,7 +130,7 @@ test("in Node: a trap and a listener that throws end neither the program nor wha
 test("types: what is documented compiles, what is wrong does not", () => {
   writeFileSync(
     join(project, "types.ts"),
-    `import { Embedder, WickError, type Code, type Output, type Source, type Tokens } from "wick-embed";
+    `import { BM25, Embedder, Reranker, SparseVector, WickError, colbertScore, hybridScore, lexicalScore, type Code, type Output, type OutputKind, type Ranked, type Source, type Tokens } from "wick-embed";
     const sources: Source[] = ["org/name@main", new URL("https://example.com/"), { "config.json": new Blob([]), "model.safetensors": new Uint8Array() }];
     export async function all(): Promise<Float32Array[]> {
       const embedder: Embedder = await Embedder.load(sources[0]!, { revision: "main", worker: false, dimensions: 3, signal: AbortSignal.timeout(9), onProgress: ({ loaded, total, file }) => console.log(loaded, total, file.length) });
@@ -126,7 +142,26 @@ test("types: what is documented compiles, what is wrong does not", () => {
         if (error instanceof WickError) { const code: Code = error.code; console.log(code === "aborted"); }
       }
       embedder.dispose();
-      return output.dense;
+      const vectors: Float32Array[] = output.dense ?? [];
+      return vectors;
+    }
+    export async function hybrid(): Promise<number> {
+      const embedder = await Embedder.load("a/b", { dtype: "int8", outputs: ["dense", "sparse"], prompts: { query: "q: " }, weights: "x.safetensors" });
+      const kinds: readonly OutputKind[] = embedder.outputs;
+      const { dense, sparse, tokens } = await embedder.encode(["a"], { outputs: kinds, topK: 9, prompt: "p: " });
+      const row: SparseVector = sparse![0]!;
+      const milvus: Record<string, number> = row.toMilvus();
+      for (const { token, weight } of await row.decode()) console.log(token.length, weight, milvus, row.isEmpty, dense?.length);
+      return hybridScore({ sparse: lexicalScore(row, { indices: [1], values: [0.5] }), colbert: colbertScore(tokens![0]!, tokens![0]!) }, { sparse: 1, colbert: 2 });
+    }
+    export async function rerank(): Promise<Ranked[]> {
+      const reranker: Reranker = await Reranker.load("a/b", { maxQueryTokens: 256, normalize: false, dtype: "f16" });
+      return reranker.rerank("q", ["a"], { topK: 1, onProgress: ({ done, total }) => console.log(done / total) });
+    }
+    export async function bm25(): Promise<SparseVector[]> {
+      const fitted: BM25 = await BM25.fit(["a"], { analyzer: { kind: "unicode", language: "de", stopWords: ["b"] }, k1: 1.2, b: 0.5, epsilon: 0.1, worker: false });
+      const read = await BM25.load(JSON.parse(await fitted.save()), { analyzer: { kind: "nltk" } });
+      return (await read.encodeQueries(["a"])).sparse;
     }
     export async function none(embedder: Embedder) {
       // @ts-expect-error one text is no list
@@ -135,6 +170,12 @@ test("types: what is documented compiles, what is wrong does not", () => {
       await embedder.encode([1]);
       // @ts-expect-error there is no such device
       await Embedder.load("a/b", { device: "abacus" });
+      // @ts-expect-error there is no such kind
+      await embedder.encode(["a"], { outputs: ["words"] });
+      // @ts-expect-error a sparse vector may be missing
+      (await embedder.encode(["a"])).sparse.length;
+      // @ts-expect-error documents and queries are counted differently
+      (await BM25.fit(["a"])).encode;
       // @ts-expect-error there is no such code
       const code: Code = "oops";
       // @ts-expect-error embedders are loaded, not made

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createReadStream, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { MODEL, decodeRows, difference, launch, milvusError, nativeVectors, path, serve, stsSentences } from "./harness.mjs";
+import { MODEL, decodeRows, difference, launch, milvusError, nativeVectors, openPage, path, serveSite, stsSentences } from "./harness.mjs";
 
 const WEIGHTS = "model.safetensors";
 const weightsSize = statSync(path(`${MODEL}/${WEIGHTS}`)).size;
@@ -15,13 +15,9 @@ const requests = [];
 
 before(async () => {
   browser = await launch();
-  server = await serve(path("build/site"), 0, async (request, response) => {
-    const { pathname } = new URL(request.url, "http://localhost");
-    if (pathname === "/blank.html") return response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><link rel="icon" href="data:,">');
-    const [, folder, name, ...file] = pathname.split("/");
-    if (folder !== "models") return false;
-    requests.push(`${request.method} ${name}/${file.join("/")}`);
-    return faults[name] ? faults[name](request, response, file.join("/")) : false;
+  server = await serveSite((request, response, name, file) => {
+    requests.push(`${request.method} ${name}/${file}`);
+    return faults[name] ? faults[name](request, response, file) : false;
   });
 });
 
@@ -30,45 +26,7 @@ after(async () => {
   await server?.close();
 });
 
-/** A page with the package imported as `wick`, and helpers; fails the test on anything unexpected on the console. */
-async function open(t, { context } = {}) {
-  context ??= await browser.newContext();
-  t.after(() => context.close());
-  const page = await context.newPage();
-  const messages = [];
-  page.on("console", (message) => messages.push(message.text()));
-  page.on("pageerror", (error) => messages.push(String(error)));
-  await page.goto(`${server.url}blank.html`);
-  await page.evaluate(async () => {
-    globalThis.wick = await import("/wick-embed/index.js");
-    globalThis.load = (name, options) => wick.Embedder.load(`/models/${name}/`, options);
-    globalThis.failure = (promise) =>
-      promise.then(
-        () => "no error",
-        (error) => ({ code: error.code, name: error.name, at: error.at, message: error.message, isWickError: error instanceof wick.WickError }),
-      );
-    // Gives the memory of the engine that is loaded next on the page's own thread.
-    globalThis.engineMemory = () => {
-      let memory;
-      const { instantiateStreaming } = WebAssembly;
-      WebAssembly.instantiateStreaming = async (...all) => {
-        const result = await instantiateStreaming.apply(WebAssembly, all);
-        memory = result.instance.exports.memory;
-        return result;
-      };
-      return () => memory;
-    };
-    // Rows as base64, because numbers through the driver are slow.
-    globalThis.pack = (rows) => {
-      const bytes = new Uint8Array(rows.length * rows[0].byteLength);
-      rows.forEach((row, index) => bytes.set(new Uint8Array(row.buffer, row.byteOffset, row.byteLength), index * row.byteLength));
-      let text = "";
-      for (let at = 0; at < bytes.length; at += 4096) text += String.fromCharCode(...bytes.subarray(at, at + 4096));
-      return btoa(text);
-    };
-  });
-  return { page, context, messages };
-}
+const open = (t, options) => openPage(t, browser, server, options);
 
 /** The real model's tokenizer with a part that traps in the tokenizers crate: a table that ends before it begins. */
 function trappingTokenizer() {
@@ -535,6 +493,7 @@ test("importing does nothing", async (t) => {
   });
   assert.deepEqual(touched, []);
   // Its own few scripts, and neither the engine nor the module.
-  const scripts = ["client", "embedder", "errors", "host.web", "index"].map((name) => `/wick-embed/${name}.js`);
+  const names = ["bm25", "client", "embedder", "errors", "host.web", "index", "model", "options", "reranker", "score", "sparse"];
+  const scripts = names.map((name) => `/wick-embed/${name}.js`);
   assert.deepEqual(requested.sort(), scripts);
 });

@@ -1,0 +1,68 @@
+import type { Client } from "./client.js";
+import { Model, open, type Host } from "./model.js";
+import { invalid, list, pick } from "./options.js";
+import type { Answers, Bm25Source } from "./protocol.js";
+import { sparseRows } from "./sparse.js";
+import type { Bm25FitOptions, Bm25LoadOptions, Bm25Output } from "./types.js";
+
+/**
+ * The statistics of a corpus, for sparse vectors whose inner product is the BM25 score. No model, so nothing is downloaded.
+ *
+ * ```js
+ * const bm25 = await BM25.fit(corpus);
+ * const { sparse } = await bm25.encodeDocuments(corpus);
+ * const query = (await bm25.encodeQueries(["Where was Turing born?"])).sparse[0];
+ * lexicalScore(query, sparse[0]);
+ * ```
+ *
+ * A document holds how often each word occurs, a query how rare each is, so there is no plain `encode`.
+ */
+export abstract class BM25Base extends Model {
+  /** Words of the vocabulary; every index is below. */
+  readonly dimensions: number;
+
+  protected constructor(client: Client, loaded: Answers["fitBm25"]) {
+    super(client);
+    this.dimensions = loaded.dimensions;
+  }
+
+  protected static async fitted(host: Host, corpus: readonly string[], options: Bm25FitOptions): Promise<[Client, Answers["fitBm25"]]> {
+    const call = { kind: "fitBm25", texts: list(corpus), options: pick(options, "analyzer", "k1", "b", "epsilon") } as const;
+    return open(host, call, options);
+  }
+
+  protected static async loaded(host: Host, json: string | object | URL | Blob, options: Bm25LoadOptions): Promise<[Client, Answers["loadBm25"]]> {
+    return open(host, { kind: "loadBm25", source: source(json), ...pick(options, "analyzer") }, options);
+  }
+
+  /** One vector per document, in their order. Words that the corpus did not hold are left out. */
+  encodeDocuments(texts: readonly string[]): Promise<Bm25Output> {
+    return this.#encode(texts, "document");
+  }
+
+  /** One vector per query, in their order. */
+  encodeQueries(texts: readonly string[]): Promise<Bm25Output> {
+    return this.#encode(texts, "query");
+  }
+
+  /** The statistics as JSON, that `BM25.load` reads, and pymilvus too. The analyzer is not part of it. */
+  save(): Promise<string> {
+    return this.client.call({ kind: "saveBm25" });
+  }
+
+  async #encode(texts: readonly string[], role: "query" | "document"): Promise<Bm25Output> {
+    const rows = await this.client.call({ kind: "encodeBm25", texts: list(texts), role });
+    return { sparse: sparseRows(rows, (indices) => this.client.call({ kind: "decode", indices })) };
+  }
+}
+
+function source(json: string | object | URL | Blob): Bm25Source {
+  if (json instanceof URL) return { url: json.href };
+  if (typeof json === "string" || json instanceof Blob) return { json };
+  if (typeof json !== "object" || json === null) throw invalid("json", "it must be JSON, an object, a URL or a Blob");
+  try {
+    return { json: JSON.stringify(json) };
+  } catch (cause) {
+    throw invalid("json", "it has no JSON form", cause);
+  }
+}

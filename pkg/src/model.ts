@@ -1,0 +1,102 @@
+/** What embedders, rerankers and BM25 have in common: an engine of their own, and where its files come from. */
+
+import { Client, type Connect } from "./client.js";
+import { invalid, pick } from "./options.js";
+import type { Answers, Call, ResolvedSource, WasmSource } from "./protocol.js";
+import type { EngineOptions, FileSource, ModelOptions, Source } from "./types.js";
+
+/** What differs between a browser and Node. */
+export interface Host {
+  /** Opens an engine in a worker. */
+  worker: Connect;
+  /** Opens an engine on this thread. */
+  local: Connect;
+  /** Makes an address absolute; undefined for what is none (a model's name). */
+  resolve(address: string): string | undefined;
+}
+
+/** A model in an engine of its own. */
+export abstract class Model {
+  protected readonly client: Client;
+
+  protected constructor(client: Client) {
+    this.client = client;
+  }
+
+  /** Ends the engine and gives its memory back; calls under way are rejected with `"disposed"`. May be called again. */
+  dispose(): void {
+    this.client.dispose();
+  }
+}
+
+/** Opens an engine and makes the call that gives it its model. */
+export async function open<C extends Call>(
+  host: Host,
+  call: C,
+  { worker = true, wasm, signal }: EngineOptions,
+  onProgress?: (done: number, total: number | undefined, file: string | undefined) => void,
+): Promise<[Client, Answers[C["kind"]]]> {
+  const first = wasm === undefined ? call : { ...call, wasm: resolveWasm(host, wasm) };
+  const client = await Client.open(worker ? host.worker : host.local);
+  try {
+    return [client, await client.call(first, signal, onProgress)];
+  } catch (error) {
+    client.dispose();
+    throw error;
+  }
+}
+
+/** Opens an engine and lets it load a model from its files. */
+export function load<C extends Extract<Call, { options: object; source: ResolvedSource }>>(
+  host: Host,
+  kind: C["kind"],
+  source: Source,
+  engineOptions: C["options"],
+  options: ModelOptions,
+): Promise<[Client, Answers[C["kind"]]]> {
+  pick(options, "device");
+  const { cache = true, headers, onProgress } = options;
+  const call = {
+    kind,
+    source: resolveSource(host, source, options),
+    options: { ...engineOptions, ...pick(options, "dtype", "weights") },
+    cache,
+    ...(headers && { headers }),
+  } as C;
+  return open(host, call, options, (done, total, file = "") => onProgress?.({ loaded: done, ...(total !== undefined && { total }), file }));
+}
+
+function resolveSource(host: Host, source: Source, { revision, host: hub }: ModelOptions): ResolvedSource {
+  if (typeof source === "string" || source instanceof URL) {
+    const url = resolve(host, String(source));
+    if (url !== undefined) return { kind: "base", url };
+    return {
+      kind: "hub",
+      name: String(source),
+      ...(revision !== undefined && { revision }),
+      ...(hub !== undefined && { host: resolve(host, hub) ?? hub }),
+    };
+  }
+  if (typeof source !== "object" || source === null) throw invalid("source", "it must be a name, an address or a map of files");
+  const file = (file: FileSource) => (typeof file === "string" || file instanceof URL ? address(host, String(file)) : file);
+  return { kind: "files", files: Object.fromEntries(Object.entries(source).map(([name, value]) => [name, file(value)])) };
+}
+
+function resolveWasm(host: Host, wasm: NonNullable<EngineOptions["wasm"]>): WasmSource {
+  if (typeof wasm !== "string" && !(wasm instanceof URL)) return wasm;
+  return address(host, String(wasm));
+}
+
+/** Makes an address absolute; undefined for what is none. */
+function resolve(host: Host, text: string): string | undefined {
+  try {
+    return host.resolve(text);
+  } catch (cause) {
+    throw invalid("source", `${JSON.stringify(text)} is no address`, cause);
+  }
+}
+
+/** Makes an address absolute, where a bare name is one beside the page. */
+function address(host: Host, text: string): string {
+  return resolve(host, text) ?? resolve(host, `./${text}`) ?? text;
+}

@@ -1,0 +1,40 @@
+import type { Client } from "./client.js";
+import { Model, load, type Host } from "./model.js";
+import { list, pick } from "./options.js";
+import type { Answers, LoadRerankerCall } from "./protocol.js";
+import type { Device, RerankOptions, Ranked, RerankerLoadOptions, Source } from "./types.js";
+
+/**
+ * A loaded cross-encoder: reads a query and a document together, and says how well they fit.
+ *
+ * ```js
+ * const reranker = await Reranker.load("BAAI/bge-reranker-base");
+ * const [best] = await reranker.rerank("What is a panda?", ["hi", "The giant panda is a bear from China."], { topK: 1 });
+ * best; // { index: 1, score: 0.98, text: "The giant panda is a bear from China." }
+ * ```
+ */
+export abstract class RerankerBase extends Model {
+  /** Where the model computes. */
+  readonly device: Device;
+  /** Most tokens of a query and a document together, special tokens included; what is longer is cut. */
+  readonly maxTokens: number;
+
+  protected constructor(client: Client, loaded: Answers["loadReranker"]) {
+    super(client);
+    this.device = loaded.device;
+    this.maxTokens = loaded.maxTokens;
+  }
+
+  protected static async connect(host: Host, source: Source, options: RerankerLoadOptions): Promise<[Client, Answers["loadReranker"]]> {
+    return load<LoadRerankerCall>(host, "loadReranker", source, pick(options, "maxTokens", "maxQueryTokens", "normalize"), options);
+  }
+
+  /** The documents, best first, each with its score and its place among `documents`. */
+  async rerank(query: string, documents: readonly string[], options: RerankOptions = {}): Promise<Ranked[]> {
+    const { signal, onProgress } = options;
+    const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
+    const texts = list(documents);
+    const { indices, scores } = await this.client.call({ kind: "rerank", query, texts, ...pick(options, "topK") }, signal, report);
+    return Array.from(indices, (index, at) => ({ index, score: scores[at] as number, text: texts[index] as string }));
+  }
+}

@@ -1,0 +1,108 @@
+//! A loaded embedder.
+
+use js_sys::{Array, Function, Uint32Array};
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+use web_sys::{AbortController, AbortSignal};
+
+use super::{Caller, DEVICE, DenseRows, SparseRows, TokenRows, answer, load, numbers, options, strings, texts};
+use crate::{Embedder, EncodeOptions, LoadOptions, OutputKind, Result, Role};
+
+#[wasm_bindgen]
+pub struct EmbedderEngine(Embedder);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Loaded<'a> {
+    device: &'a str,
+    dimensions: usize,
+    max_tokens: usize,
+    outputs: &'a [OutputKind],
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Encode {
+    role: String,
+    prompt: Option<String>,
+    outputs: Option<Vec<OutputKind>>,
+    top_k: Option<usize>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Encoded {
+    dense: Option<DenseRows>,
+    sparse: Option<SparseRows>,
+    token_vectors: Option<TokenRows>,
+    tokens: usize,
+    #[serde(with = "serde_wasm_bindgen::preserve")]
+    truncated: Uint32Array,
+}
+
+#[wasm_bindgen]
+impl EmbedderEngine {
+    /// Loads a model. `cache` says whether files are kept; `fetch` takes an address and a `RequestInit`; `abort` stops the
+    /// load, and is used to end its requests when it fails.
+    pub async fn load(
+        from: JsValue,
+        load_options: JsValue,
+        cache: bool,
+        fetch: Function,
+        progress: Option<Function>,
+        abort: AbortController,
+    ) -> Result<EmbedderEngine, JsValue> {
+        let load_options: LoadOptions = options("options", &load_options)?;
+        let call = async |files: &_, caller: &_| Embedder::load(files, &load_options, caller).await;
+        load(&from, cache, fetch, progress, abort, call).await.map(Self)
+    }
+
+    /// What the model is.
+    pub fn describe(&self) -> Result<JsValue, JsValue> {
+        Ok(answer(&Loaded {
+            device: DEVICE,
+            dimensions: self.0.dimensions(),
+            max_tokens: self.0.max_tokens(),
+            outputs: self.0.outputs(),
+        })?)
+    }
+
+    /// Encodes an array of strings.
+    pub async fn encode(
+        &self,
+        values: Array,
+        encode_options: JsValue,
+        progress: Option<Function>,
+        signal: Option<AbortSignal>,
+    ) -> Result<JsValue, JsValue> {
+        let Encode { role, prompt, outputs, top_k } = options("options", &encode_options)?;
+        let encode_options = EncodeOptions { role: role.parse()?, prompt, outputs, top_k };
+        let caller = Caller { progress, signal };
+        let output = self.0.encode(&texts(&values)?, encode_options, &caller).await?;
+        Ok(answer(&Encoded {
+            dense: output.dense.as_ref().map(DenseRows::new),
+            sparse: output.sparse.as_deref().map(SparseRows::new),
+            token_vectors: output.tokens.as_deref().map(TokenRows::new),
+            tokens: output.usage.tokens,
+            truncated: numbers(output.usage.truncated),
+        })?)
+    }
+
+    /// `[ids, strings]` of each text.
+    pub fn tokenize(&self, values: &Array, role: &str) -> Result<Array, JsValue> {
+        let role: Role = role.parse()?;
+        let result = Array::new();
+        for text in texts(values)? {
+            let tokens = self.0.tokenize(&text, role)?;
+            let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+            let strings = strings(tokens.into_iter().map(|token| token.text));
+            result.push(&Array::of2(&Uint32Array::from(ids.as_slice()).into(), &strings));
+        }
+        Ok(result)
+    }
+
+    /// The vocabulary's string of each index.
+    pub fn decode(&self, indices: &[u32]) -> Array {
+        strings(self.0.decode(indices))
+    }
+}
