@@ -13,8 +13,7 @@
 //! - The special tokens are what the tokenizer really puts there. Model2Vec looks for one on each side and finds none in a
 //!   sequence of processors.
 //! - Components are computed in f64, and there must be as many as were asked for.
-//! - In eight bits each row has a scale of its own, kept as the row's weight (`weights`, which Model2Vec reads for each token): one
-//!   scale for the whole table leaves frequent tokens, whose vectors are short, a few steps.
+//! - Eight bits are rounded from f32 and not from f16, which now and then gives the neighbouring integer.
 //! - Zipf weights are an option; their rank counts from one, so that no entry gets zero.
 
 mod components;
@@ -94,7 +93,7 @@ pub fn distill<W: Watch>(model: &Path, output: &Path, options: &DistillOptions, 
     let mut values = projected.values;
     weigh(&mut values, options.dimensions, options.weighting);
     let shape = [vocabulary.tokens.len(), options.dimensions];
-    let bytes = write_table(&folder, values, shape, options.dtype)?;
+    let bytes = write_table(&folder, &values, shape, options.dtype)?;
     folder.write(TOKENIZER, vocabulary.tokenizer.to_string().as_bytes())?;
     folder.write(CONFIG, &pretty(&config(model, options)))?;
     folder.write(MODULES, &pretty(&modules()))?;
@@ -176,24 +175,28 @@ fn weigh(rows: &mut [f32], width: usize, weighting: Weighting) {
     }
 }
 
-fn write_table(folder: &NewFolder, values: Vec<f32>, [rows, width]: [usize; 2], dtype: Dtype) -> Result<u64> {
+fn write_table(folder: &NewFolder, values: &[f32], [rows, width]: [usize; 2], dtype: Dtype) -> Result<u64> {
     const TABLE: &str = "embeddings";
-    const WEIGHT: &str = "weights";
-    let planned = |name: &str, shape: &[usize], dtype| Planned { name: name.to_owned(), shape: shape.to_vec(), dtype };
-    let mut collector = Collector::new(TABLE, dtype, width, values.len() as u64)?;
-    collector.push(&values)?;
-    drop(values);
-    let mut table = collector.finish();
-    let mut plan = vec![planned(TABLE, &[rows, width], dtype)];
-    let mut weights = None;
-    if let Values::Int8 { scales, .. } = &mut table {
-        plan.push(planned(WEIGHT, &[rows], Dtype::F32));
-        weights = Some(Values::F32(std::mem::take(scales)));
-    }
+    let table = match dtype {
+        Dtype::Int8 => eight_bits(values),
+        _ => {
+            let mut collector = Collector::new(TABLE, dtype, width, values.len() as u64)?;
+            collector.push(values)?;
+            collector.finish()
+        }
+    };
+    let plan = vec![Planned { name: TABLE.to_owned(), shape: vec![rows, width], dtype }];
     let mut writer = Writer::new(folder.create(WEIGHTS)?, WEIGHTS, plan)?;
     writer.tensor(TABLE, &table)?;
-    weights.iter().try_for_each(|weights| writer.tensor(WEIGHT, weights))?;
     writer.finish()
+}
+
+/// Integers of one scale for the whole table, which is nowhere kept: normalising removes it.
+fn eight_bits(values: &[f32]) -> Values {
+    let largest = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let values = values.iter().map(|value| (value * inverse).round_ties_even().clamp(-127.0, 127.0) as i8).collect();
+    Values::Int8 { values, scales: Vec::new() }
 }
 
 fn config(model: &Path, options: &DistillOptions) -> Value {
@@ -239,6 +242,13 @@ fn pretty(value: &Value) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn eight_bits_have_one_scale() {
+        let Values::Int8 { values, scales } = eight_bits(&[2.0, -1.0, 0.01, 0.0]) else { panic!("eight bits") };
+        assert_eq!((values.as_slice(), scales.len()), ([127, -64, 1, 0].as_slice(), 0));
+        assert_eq!(eight_bits(&[0.0]), Values::Int8 { values: vec![0], scales: vec![] });
+    }
 
     #[test]
     fn weights_are_those_of_the_formulas() {

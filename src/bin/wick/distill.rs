@@ -27,7 +27,7 @@ pub struct Distill {
     /// The coefficient of sif: the smaller, the less frequent entries count.
     #[arg(long, default_value_t = 1e-4)]
     sif: f64,
-    /// How the table is written: f32, f16 or int8 (with a weight per row).
+    /// How the table is written: f32, f16 or int8.
     #[arg(long, default_value = DistillOptions::default().dtype.as_str())]
     dtype: Dtype,
     /// Where the encoder computes: auto, cpu, cuda or metal.
