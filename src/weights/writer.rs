@@ -82,13 +82,13 @@ impl<W: Write + Seek> Writer<W> {
     /// Writes a tensor, and of eight-bit rows that have scales also these, as the tensor of their name.
     pub fn tensor(&mut self, name: &str, values: &Values) -> Result<()> {
         match values {
-            Values::F32(values) => self.put(name, Dtype::F32, values, |value| value.to_le_bytes()),
-            Values::F16(values) => self.put(name, Dtype::F16, values, |value| value.to_le_bytes()),
+            Values::F32(values) => self.put(name, Dtype::F32, values, f32::to_le_bytes),
+            Values::F16(values) => self.put(name, Dtype::F16, values, half::f16::to_le_bytes),
             Values::Int8 { values, scales } => {
-                self.put(name, Dtype::Int8, values, |value| value.to_le_bytes())?;
+                self.put(name, Dtype::Int8, values, i8::to_le_bytes)?;
                 match scales.is_empty() {
                     true => Ok(()),
-                    false => self.put(&scales_of(name), Dtype::F32, scales, |value| value.to_le_bytes()),
+                    false => self.put(&scales_of(name), Dtype::F32, scales, f32::to_le_bytes),
                 }
             }
         }
