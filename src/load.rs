@@ -20,12 +20,13 @@ const MAX_SMALL_FILE: usize = 256 << 20;
 
 pub const CONFIG: &str = "config.json";
 pub const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const TRANSFORMER: &str = "sentence_bert_config.json";
-const WEIGHTS: &str = "model.safetensors";
+pub const WEIGHTS: &str = "model.safetensors";
 
 /// Where the main weights may lie, in the order in which they are looked for. An index names the files that have them.
-const OTHER_WEIGHTS: [&str; 3] = ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+pub const OTHER_WEIGHTS: [&str; 3] =
+    ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// What a long call tells its caller, and asks.
 pub trait Watch {

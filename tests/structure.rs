@@ -19,18 +19,20 @@ const LAYERS: &[&[&str]] = &[
     &["encoder"],
     &["model", "head", "hub", "score", "bm25"],
     &["load"],
-    &["embedder", "rerank"],
+    &["embedder", "rerank", "convert", "distill"],
     &["bindings", "bin"],
 ];
 
 /// Uses that the layers do not allow, each with its reason.
 const ALLOWED: &[(&str, &str)] = &[
-    ("weights", "ops"),     // the loader packs tensors through the contract
-    ("rerank", "embedder"), // the size of a batch is one decision
-    ("encoder", "text"),    // a batch is what the forward reads
-    ("model", "head"),      // a pipeline's files describe its head
-    ("model", "hub"),       // paths found in a model's files are checked as addresses are
-    ("platform", "hub"),    // an address becomes a request
+    ("weights", "ops"),      // the loader packs tensors through the contract
+    ("rerank", "embedder"),  // the size of a batch is one decision
+    ("distill", "embedder"), // and so it is here
+    ("convert", "embedder"), // the files of a model's stages
+    ("encoder", "text"),     // a batch is what the forward reads
+    ("model", "head"),       // a pipeline's files describe its head
+    ("model", "hub"),        // paths found in a model's files are checked as addresses are
+    ("platform", "hub"),     // an address becomes a request
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

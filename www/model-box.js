@@ -3,7 +3,9 @@
 import { byId, count, duration, make, plural } from "./dom.js";
 import { explain } from "./explain.js";
 
-const DEFAULT = { source: "./models/all-MiniLM-L6-v2/", name: "all-MiniLM-L6-v2", origin: "from this site" };
+/** A model of this site. */
+const own = (name) => ({ source: `./models/${name}/`, name, origin: "from this site" });
+const DEFAULT = own("all-MiniLM-L6-v2");
 /** In words what `embedder.device` says. The page loads every model in a worker. */
 const DEVICES = { wasm: "WebAssembly, 1 worker" };
 
@@ -25,10 +27,20 @@ export function modelBox({ onLoad, onCancel }) {
   byId("model-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const typed = field.value.trim();
-    model = typed ? { source: typed, name: typed, origin: /^[\w-]+\//.test(typed) ? "from huggingface.co" : "" } : DEFAULT;
-    onLoad(model.source);
+    choose(typed ? { source: typed, name: typed, origin: /^[\w-]+\//.test(typed) ? "from huggingface.co" : "" } : DEFAULT);
   });
+  for (const choice of document.querySelectorAll("[data-model]")) {
+    choice.addEventListener("click", () => {
+      field.value = "";
+      choose(own(choice.dataset.model));
+    });
+  }
   button.addEventListener("click", () => (isLoading ? onCancel() : onLoad(model.source)));
+
+  function choose(chosen) {
+    model = chosen;
+    onLoad(model.source);
+  }
 
   /** The one button of the box: cancels a load, or tries again. */
   function offer(label) {

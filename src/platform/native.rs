@@ -1,9 +1,9 @@
 //! Folders on a disk, and running a future to its end without a runtime.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{ErrorKind, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
@@ -35,7 +35,7 @@ impl Files for Directory {
 
     async fn open(&self, file: &str) -> Result<Option<FileBody>> {
         let path = self.path.join(file);
-        let failed = |error: std::io::Error| Error::new(Code::Io, path.display().to_string(), error.to_string());
+        let failed = failed(&path);
         match File::open(&path) {
             Ok(file) => Ok(Some(FileBody {
                 length: file.metadata().map_err(failed)?.len(),
@@ -74,6 +74,78 @@ impl Body for FileBody {
             }
         }
     }
+}
+
+/// A folder that appears whole or not at all: it is written beside its place and moved there at the end. Dropped before that, it
+/// leaves nothing.
+#[derive(Debug)]
+pub struct NewFolder {
+    place: PathBuf,
+    work: PathBuf,
+}
+
+impl NewFolder {
+    /// Refuses a place where something is already.
+    pub fn at(place: impl Into<PathBuf>) -> Result<Self> {
+        let place = place.into();
+        let taken = |message: &str| Error::new(Code::InvalidOption, place.display().to_string(), message);
+        match fs::read_dir(&place).map(Iterator::count) {
+            Ok(0) => {}
+            Ok(_) => return Err(taken("the folder has files already; name a new one")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(_) if place.exists() => return Err(taken("there is a file of this name; name a new folder")),
+            Err(error) => return Err(failed(&place)(error)),
+        }
+        let Some(name) = place.file_name() else {
+            return Err(taken("the path ends in no name"));
+        };
+        // Beside it, because only within one file system is moving a single step.
+        let work = place.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+        fs::create_dir_all(&work).map_err(failed(&work))?;
+        Ok(Self { place, work })
+    }
+
+    /// Makes a file, and the folders above it.
+    pub fn create(&self, file: &str) -> Result<File> {
+        let path = self.path(file)?;
+        File::create(&path).map_err(failed(&path))
+    }
+
+    /// Writes a file that is in memory.
+    pub fn write(&self, file: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path(file)?;
+        fs::write(&path, bytes).map_err(failed(&path))
+    }
+
+    fn path(&self, file: &str) -> Result<PathBuf> {
+        let path = self.work.join(file);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed(folder))?;
+        }
+        Ok(path)
+    }
+
+    /// Puts the folder in its place.
+    pub fn finish(self) -> Result<()> {
+        // An empty folder may stand there, over which not every system moves another.
+        match fs::remove_dir(&self.place) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&self.place)(error)),
+            _ => {}
+        }
+        fs::rename(&self.work, &self.place).map_err(failed(&self.place))
+    }
+}
+
+impl Drop for NewFolder {
+    fn drop(&mut self) {
+        // Once it was moved there is nothing left to remove.
+        let _ = fs::remove_dir_all(&self.work);
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    let at = path.display().to_string();
+    move |error| Error::new(Code::Io, &at, error.to_string())
 }
 
 /// Natively there is no event loop to let in.

@@ -193,6 +193,13 @@ impl Tokenizer {
         self.finished(tokens, None, truncated)
     }
 
+    /// A vocabulary entry as if it were the only token of a text: between the special tokens, which are known from the way the
+    /// tokenizer finishes any text.
+    pub fn encode_entry(&self, id: u32, token: &str) -> Result<Encoded> {
+        let token = tokenizers::Token::new(id, token.to_owned(), (0, token.len()));
+        self.finished(Encoding::from_tokens(vec![token], 0), None, false)
+    }
+
     fn cased<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.lower_case { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
     }

@@ -45,7 +45,7 @@ pub trait Blueprint {
 }
 
 /// Matrices and tables with fewer values stay f32: heads and small tables are sensitive and weigh nothing.
-const CONVERTED_FROM: usize = 1 << 16;
+pub const CONVERTED_FROM: usize = 1 << 16;
 
 /// The tensor that holds the row scales of an eight-bit one.
 pub fn scales_of(name: &str) -> String {

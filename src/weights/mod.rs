@@ -11,11 +11,13 @@ pub mod pickle;
 mod reader;
 pub mod safetensors;
 mod values;
+mod writer;
 
 pub use decode::{Decoder, Format};
-pub use loader::{Blueprint, Loader, Source};
+pub use loader::{Blueprint, CONVERTED_FROM, Loader, Source, scales_of};
 pub use reader::{Reader, shards};
 pub use values::{Collector, Dtype, Values};
+pub use writer::{Planned, Writer};
 
 use std::fmt;
 

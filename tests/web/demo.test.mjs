@@ -117,3 +117,24 @@ test("a model that is not there is said so, and the page recovers", async (t) =>
   await page.press("#model-source", "Enter");
   await state(page, "ready");
 });
+
+test("the static model is one click away and is the one that the native program reads", async (t) => {
+  const { page, problems } = await open(t);
+  await page.click("[data-model=minilm-static]");
+  await page.waitForFunction(() => document.querySelector("#dimensions").textContent === "256");
+  await state(page, "ready");
+  assert.equal(await page.textContent("#model-name"), "minilm-static");
+  const texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."];
+  await type(page, texts);
+  const native = nativeVectors(t, texts, "build/models/minilm-static");
+  for (const [row, values] of (await matrix(page)).entries()) {
+    for (const [column, score] of values.entries()) {
+      assert.ok(Math.abs(score - dot(native[row], native[column])) < 2e-6, `${row}, ${column}: ${score}`);
+    }
+  }
+  await page.screenshot({ path: `${screenshots}/static.png`, fullPage: true });
+  await page.click("[data-model=all-MiniLM-L6-v2]");
+  await page.waitForFunction(() => document.querySelector("#dimensions").textContent === "384");
+  await state(page, "ready");
+  assert.deepEqual(problems, []);
+});

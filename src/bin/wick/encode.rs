@@ -1,35 +1,21 @@
-//! `wick`: the native program. Reads texts, writes vectors; decides nothing that the library does not decide.
+//! `wick encode`: texts in, vectors out.
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write},
+    io::{self, BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::ValueEnum;
 use wick_embed::{
-    Code, Device, Dtype, Embedder, EncodeOptions, Error, LoadOptions, Output, Result, Role, SparseVector, Watch,
+    Code, Device, Dtype, Embedder, EncodeOptions, Error, LoadOptions, Output, Result, Role, SparseVector,
     platform::native::{Directory, block_on},
 };
 
-/// Text embeddings: the same vectors as in the page.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Encode texts, one per line or one JSON value per line.
-    Encode(Encode),
-}
+use crate::Bars;
 
 #[derive(clap::Args)]
-struct Encode {
+pub struct Encode {
     /// The folder with config.json, tokenizer.json and model.safetensors.
     #[arg(long)]
     model: PathBuf,
@@ -90,19 +76,8 @@ enum OutputFormat {
     Npy,
 }
 
-fn main() -> ExitCode {
-    let Command::Encode(arguments) = Cli::parse().command;
-    match arguments.run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "wick: {} [{}]", error, error.code());
-            ExitCode::FAILURE
-        }
-    }
-}
-
 impl Encode {
-    fn run(&self) -> Result<()> {
+    pub fn run(&self) -> Result<()> {
         let format = self.output_format.unwrap_or(match &self.output {
             Some(path) if has_extension(path, "npy") => OutputFormat::Npy,
             _ => OutputFormat::Jsonl,
@@ -226,39 +201,4 @@ fn write_npy(path: &Path, output: &Output) -> Result<()> {
     let shape = (dense.rows().len(), dense.width);
     let array = candle_core::Tensor::from_slice(&dense.values, shape, &candle_core::Device::Cpu)?;
     array.write_npy(path).map_err(|error| Error::new(Code::Io, path.display().to_string(), error.to_string()))
-}
-
-/// A progress bar on a terminal, nothing elsewhere.
-struct Bars {
-    bar: ProgressBar,
-}
-
-impl Bars {
-    fn new() -> Self {
-        let bar = match io::stderr().is_terminal() {
-            true => ProgressBar::new(0),
-            false => ProgressBar::hidden(),
-        };
-        let style = ProgressStyle::with_template("{msg:>18} {wide_bar} {pos}/{len} {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar }
-    }
-
-    fn show(&self, message: &str, done: u64, total: u64) {
-        if self.bar.message() != message {
-            self.bar.set_message(message.to_owned());
-        }
-        self.bar.set_length(total);
-        self.bar.set_position(done);
-    }
-}
-
-impl Watch for Bars {
-    fn loaded(&self, loaded: u64, total: Option<u64>, _: &str) {
-        self.show("loading (bytes)", loaded, total.unwrap_or(loaded));
-    }
-
-    fn encoded(&self, done: usize, total: usize) {
-        self.show("encoding (texts)", done as u64, total as u64);
-    }
 }

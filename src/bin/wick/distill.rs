@@ -1,0 +1,64 @@
+//! `wick distill`: an encoder to a static model.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use wick_embed::{
+    Device, Dtype, Result,
+    distill::{DistillOptions, Weighting, distill},
+};
+
+use crate::{Bars, megabytes, tell};
+
+#[derive(clap::Args)]
+pub struct Distill {
+    /// The folder with the encoder.
+    #[arg(long)]
+    model: PathBuf,
+    /// The folder to write, which must be new.
+    #[arg(long)]
+    output: PathBuf,
+    /// Components of a vector.
+    #[arg(long, default_value_t = DistillOptions::default().dimensions)]
+    dimensions: usize,
+    /// How entries of the vocabulary count, by their rank.
+    #[arg(long, value_enum, default_value = "sif")]
+    weighting: By,
+    /// The coefficient of sif: the smaller, the less frequent entries count.
+    #[arg(long, default_value_t = 1e-4)]
+    sif: f64,
+    /// How the table is written: f32, f16 or int8.
+    #[arg(long, default_value = DistillOptions::default().dtype.as_str())]
+    dtype: Dtype,
+    /// Where the encoder computes: auto, cpu, cuda or metal.
+    #[arg(long, default_value = "auto")]
+    device: Device,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum By {
+    /// Smooth inverse frequency.
+    Sif,
+    /// The logarithm of the rank.
+    Zipf,
+    /// All alike.
+    None,
+}
+
+impl Distill {
+    pub fn run(self) -> Result<()> {
+        let bars = Bars::new();
+        let weighting = match self.weighting {
+            By::Sif => Weighting::Sif(self.sif),
+            By::Zipf => Weighting::Zipf,
+            By::None => Weighting::None,
+        };
+        let (dimensions, dtype, device) = (self.dimensions, self.dtype, self.device);
+        let options = DistillOptions { dimensions, weighting, dtype, device };
+        let made = distill(&self.model, &self.output, &options, &bars)?;
+        bars.bar.finish_and_clear();
+        let (share, size) = (100.0 * made.share, megabytes(made.bytes));
+        tell(&format!("{} vectors of {dimensions}, {size}, {share:.1} % of the variance", made.tokens));
+        Ok(())
+    }
+}

@@ -1,0 +1,328 @@
+//! A model's folder to a smaller one that loads in the same way: large weights in f16 or in eight bits per row.
+//!
+//! What is converted is what the loader would convert itself (`weights::CONVERTED_FROM`); everything else becomes f32, the heads in
+//! files of their own as a whole. Every tensor is kept, also those that no embedder asks for: a reranker may.
+//!
+//! The weights are gone through twice: first only to their headers, since the header of what is written holds the place of every
+//! tensor; then to the end, each tensor being written when it is complete. Memory holds the largest tensor, in its new form.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use crate::{
+    embedder::MODULES,
+    error::{Code, Error, Result},
+    hub,
+    load::{OTHER_WEIGHTS, WEIGHTS, Watch, check, invalid_option, missing},
+    model::pipeline::Modules,
+    platform::{
+        Body, Files,
+        native::{Directory, NewFolder, block_on},
+    },
+    weights::{CONVERTED_FROM, Dtype, Planned, Reader, Sink, TensorInfo, Values, Writer, scales_of, shards},
+};
+
+/// The form of the result.
+#[derive(Debug, Clone)]
+pub struct ConvertOptions {
+    /// How large weights are written.
+    pub dtype: Dtype,
+    /// The file with the weights, where it is not one of the usual names.
+    pub weights: Option<String>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Converted {
+    /// The files written, with their lengths.
+    pub files: Vec<(String, u64)>,
+    /// Bytes of the weights before.
+    pub before: u64,
+    /// And after.
+    pub after: u64,
+}
+
+/// Weights that go from some files to one.
+struct Job {
+    from: Vec<String>,
+    to: String,
+    dtype: Dtype,
+}
+
+/// Writes the model in folder `model` as a new one to `output`, where nothing may be yet. A call that fails leaves nothing there.
+pub fn convert<W: Watch>(model: &Path, output: &Path, options: &ConvertOptions, watch: &W) -> Result<Converted> {
+    let folder = NewFolder::at(output)?;
+    let source = Source { path: model, files: Directory::new(model) };
+    let modules = source.small(MODULES)?;
+    let modules = Modules::from_bytes(modules.as_deref())?;
+
+    let mut jobs = vec![source.main_weights(&modules, options)?];
+    let heads = ["sparse_linear", "colbert_linear"].map(|head| (head.to_owned(), ["safetensors", "pt"]));
+    let stages = modules.projections.iter().flat_map(|folder| {
+        // The two names differ in their stem too.
+        [(format!("{folder}/model"), ["safetensors"; 2]), (format!("{folder}/pytorch_model"), ["bin"; 2])]
+    });
+    for (stem, ends) in heads.into_iter().chain(stages) {
+        let to = format!("{}.safetensors", stem.replace("/pytorch_model", "/model"));
+        let found = ends.iter().map(|end| format!("{stem}.{end}")).find(|file| source.has(file));
+        if let Some(file) = found.filter(|_| jobs.iter().all(|job| job.to != to)) {
+            jobs.push(Job { from: vec![file], to, dtype: Dtype::F32 });
+        }
+    }
+
+    let mut files = Vec::new();
+    let lengths = jobs.iter().flat_map(|job| &job.from).map(|file| source.length(file)).collect::<Result<Vec<_>>>()?;
+    let before = lengths.iter().sum();
+    let mut progress = Progress { watch, done: 0, total: before };
+    for job in jobs {
+        let length = source.convert(&job, &folder, &mut progress)?;
+        files.push((job.to, length));
+    }
+    let after = files.iter().map(|(_, length)| length).sum();
+    for file in source.descriptions(&modules)? {
+        let bytes = source.small(&file)?.ok_or_else(|| missing(&file))?;
+        folder.write(&file, &bytes)?;
+        files.push((file, bytes.len() as u64));
+    }
+    check(watch)?;
+    folder.finish()?;
+    Ok(Converted { files, before, after })
+}
+
+struct Progress<'a, W: Watch> {
+    watch: &'a W,
+    done: u64,
+    total: u64,
+}
+
+/// The folder that is read.
+struct Source<'a> {
+    path: &'a Path,
+    files: Directory,
+}
+
+impl Source<'_> {
+    fn has(&self, file: &str) -> bool {
+        self.path.join(file).is_file()
+    }
+
+    fn length(&self, file: &str) -> Result<u64> {
+        let length = block_on(self.files.open(file))?.and_then(|body| body.length());
+        length.ok_or_else(|| missing(file))
+    }
+
+    fn small(&self, file: &str) -> Result<Option<Vec<u8>>> {
+        block_on(async {
+            let Some(mut body) = self.files.open(file).await? else {
+                return Ok(None);
+            };
+            let mut bytes = Vec::new();
+            while let Some(chunk) = body.chunk().await? {
+                bytes.extend_from_slice(chunk);
+            }
+            Ok(Some(bytes))
+        })
+    }
+
+    /// The main weights, looked for as the loader looks for them.
+    fn main_weights(&self, modules: &Modules, options: &ConvertOptions) -> Result<Job> {
+        let dtype = options.dtype;
+        let to = match modules.static_table.as_deref() {
+            None | Some("") => WEIGHTS.to_owned(),
+            Some(folder) => format!("{folder}/{WEIGHTS}"),
+        };
+        let names = match &options.weights {
+            Some(file) => vec![file.as_str()],
+            None => [to.as_str()].into_iter().chain(OTHER_WEIGHTS).collect(),
+        };
+        let Some(file) = names.iter().find(|file| self.has(file)) else {
+            let message = format!("the model has none of {}", names.join(", "));
+            return Err(Error::new(Code::MissingFile, names[0], message));
+        };
+        let from = match (file.ends_with(".json"), self.small(file)?) {
+            (true, Some(json)) => shards(file, &json)?.into_keys().collect(),
+            _ => vec![(*file).to_owned()],
+        };
+        from.iter().try_for_each(|shard| hub::check_relative(file, shard))?;
+        Ok(Job { from, to, dtype })
+    }
+
+    /// The files beside the weights: configurations and tokenizer of the model and its stages, and its terms, which go where
+    /// the weights go. An index is left behind, since there is one file now.
+    fn descriptions(&self, modules: &Modules) -> Result<Vec<String>> {
+        let root = String::new();
+        let stages = [&modules.pooling, &modules.splade, &modules.static_table].into_iter().flatten();
+        let mut found = Vec::new();
+        for folder in [&root].into_iter().chain(stages).chain(&modules.projections) {
+            let at = self.path.join(folder);
+            let failed = |error: std::io::Error| Error::new(Code::Io, at.display().to_string(), error.to_string());
+            for entry in fs::read_dir(&at).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let is_json = name.ends_with(".json") && !name.ends_with(".index.json");
+                let are_terms = ["LICENSE", "LICENCE", "NOTICE", "README"].iter().any(|start| name.starts_with(start));
+                if (is_json || are_terms) && entry.path().is_file() {
+                    found.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Gives a file to a sink, as far as the sink wants it.
+    fn stream<S: Sink, W: Watch>(
+        &self,
+        file: &str,
+        sink: &mut S,
+        is_enough: impl Fn(&S) -> bool,
+        mut progress: Option<&mut Progress<'_, W>>,
+    ) -> Result<()> {
+        block_on(async {
+            let mut body = self.files.open(file).await?.ok_or_else(|| missing(file))?;
+            let mut reader = Reader::new(file)?;
+            while let Some(chunk) = body.chunk().await? {
+                reader.push(chunk, sink)?;
+                if is_enough(sink) {
+                    return Ok(());
+                }
+                if let Some(progress) = &mut progress {
+                    progress.done += chunk.len() as u64;
+                    progress.watch.loaded(progress.done, Some(progress.total), file);
+                    check(progress.watch)?;
+                }
+            }
+            reader.finish()
+        })
+    }
+
+    /// Converts the files of a job, and gives the length of the new one.
+    fn convert<W: Watch>(&self, job: &Job, folder: &NewFolder, progress: &mut Progress<'_, W>) -> Result<u64> {
+        let mut infos = Vec::new();
+        for file in &job.from {
+            let mut headers = Headers(None);
+            self.stream::<_, W>(file, &mut headers, |headers| headers.0.is_some(), None)?;
+            infos.extend(headers.0.unwrap_or_default());
+        }
+        let plan = plan(&infos, job.dtype)?;
+        let wanted = plan.iter().map(|planned| (planned.name.clone(), planned.dtype)).collect();
+        let writer = Writer::new(folder.create(&job.to)?, &job.to, plan)?;
+        let mut sink = Converter { wanted, infos, writer };
+        for file in &job.from {
+            self.stream(file, &mut sink, |_| false, Some(progress))?;
+        }
+        sink.writer.finish()
+    }
+}
+
+/// What is written for the tensors of a model.
+fn plan(infos: &[TensorInfo], dtype: Dtype) -> Result<Vec<Planned>> {
+    // Eight-bit integers, whose scales have tensors of their own or, in the table of a static model, are not needed.
+    let eight_bits = |info: &&TensorInfo| info.dtype == Some(Dtype::Int8);
+    if let Some(info) = infos.iter().find(eight_bits).filter(|_| dtype != Dtype::Int8) {
+        let message = format!("{} has eight bits already; convert the model that it was made from", info.name);
+        return Err(invalid_option("dtype", message));
+    }
+    let scales: Vec<String> = infos.iter().filter(eight_bits).map(|info| scales_of(&info.name)).collect();
+    let mut plan = Vec::with_capacity(infos.len());
+    // Other tensors hold no numbers that a weight could.
+    for info in infos.iter().filter(|info| info.dtype.is_some()) {
+        let TensorInfo { name, shape, .. } = info;
+        let planned =
+            |name: &str, shape: &[usize], dtype| Planned { name: name.to_owned(), shape: shape.to_vec(), dtype };
+        let is_large = shape.len() == 2 && shape.iter().product::<usize>() >= CONVERTED_FROM;
+        match dtype {
+            _ if eight_bits(&info) => plan.push(planned(name, shape, Dtype::Int8)),
+            _ if !is_large || scales.contains(name) => plan.push(planned(name, shape, Dtype::F32)),
+            Dtype::Int8 => {
+                plan.push(planned(name, shape, Dtype::Int8));
+                plan.push(planned(&scales_of(name), &shape[..1], Dtype::F32));
+            }
+            _ => plan.push(planned(name, shape, dtype)),
+        }
+    }
+    Ok(plan)
+}
+
+/// Keeps what the header says.
+struct Headers(Option<Vec<TensorInfo>>);
+
+impl Sink for Headers {
+    fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
+        self.0 = Some(tensors.to_vec());
+        Ok(())
+    }
+
+    fn wants(&self, _: &str) -> Option<Dtype> {
+        None
+    }
+
+    fn tensor(&mut self, _: &str, _: Values) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes tensors as they arrive.
+struct Converter {
+    wanted: BTreeMap<String, Dtype>,
+    infos: Vec<TensorInfo>,
+    writer: Writer<fs::File>,
+}
+
+impl Sink for Converter {
+    fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
+        match tensors.iter().find(|info| !self.infos.contains(info)) {
+            None => Ok(()),
+            Some(info) => Err(Error::new(Code::Io, &info.name, "the file changed while it was read")),
+        }
+    }
+
+    fn wants(&self, name: &str) -> Option<Dtype> {
+        self.wanted.get(name).copied()
+    }
+
+    fn tensor(&mut self, name: &str, values: Values) -> Result<()> {
+        self.writer.tensor(name, &values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(name: &str, shape: &[usize], dtype: Option<Dtype>) -> TensorInfo {
+        TensorInfo { name: name.to_owned(), shape: shape.to_vec(), dtype }
+    }
+
+    fn planned(infos: &[TensorInfo], dtype: Dtype) -> Vec<(String, Dtype)> {
+        plan(infos, dtype).expect("a plan").into_iter().map(|planned| (planned.name, planned.dtype)).collect()
+    }
+
+    #[test]
+    fn only_large_matrices_are_converted() {
+        let infos = [
+            info("w", &[256, 256], Some(Dtype::F32)),
+            info("small", &[255, 256], Some(Dtype::F16)),
+            info("bias", &[1 << 20], Some(Dtype::F32)),
+            info("convolution", &[256, 256, 3], Some(Dtype::F32)),
+            info("mask", &[512, 512], None),
+        ];
+        let named = |w, scale: &[(&str, Dtype)]| -> Vec<(String, Dtype)> {
+            let rest = [("small", Dtype::F32), ("bias", Dtype::F32), ("convolution", Dtype::F32)];
+            let all = [("w", w)].into_iter().chain(scale.iter().copied()).chain(rest);
+            all.map(|(name, dtype)| (name.to_owned(), dtype)).collect()
+        };
+        assert_eq!(planned(&infos, Dtype::F16), named(Dtype::F16, &[]));
+        assert_eq!(planned(&infos, Dtype::F32), named(Dtype::F32, &[]));
+        assert_eq!(planned(&infos, Dtype::Int8), named(Dtype::Int8, &[("w_scale", Dtype::F32)]));
+    }
+
+    #[test]
+    fn eight_bits_stay_as_they_are_with_their_scales() {
+        let infos = [info("w", &[1 << 17, 8], Some(Dtype::Int8)), info("w_scale", &[1 << 17, 1], Some(Dtype::F32))];
+        let kept = [("w".to_owned(), Dtype::Int8), ("w_scale".to_owned(), Dtype::F32)];
+        assert_eq!(planned(&infos, Dtype::Int8), kept);
+        assert_eq!(plan(&infos, Dtype::F16).expect_err("refused").code(), Code::InvalidOption);
+    }
+}
