@@ -2,9 +2,8 @@
 // file, and in Node.
 
 /** Options of a case by where they belong. `maxActive` is sentence-transformers' word; `file` has the weights. */
-function split({ options: { topK, maxActive, ...load } = {}, file }) {
-  const most = topK ?? maxActive;
-  return { load: { ...load, ...(file && { weights: file }) }, call: most === undefined ? {} : { topK: most } };
+function split({ options: { topK, maxActive, ...load } = {}, file, prompt }) {
+  return { load: { ...load, ...(file && { weights: file }) }, call: { topK: topK ?? maxActive, prompt } };
 }
 
 const same = (a, b) => a?.length === b?.length && Array.from(a ?? []).every((value, index) => Object.is(value, b[index]));

@@ -16,6 +16,15 @@ const expectations = new Map(folders.map((name) => [name, json(`${FIXTURES}/${na
 const { texts: words, models } = json(`${FIXTURES}/model2vec/expect.json`);
 for (const [name, dense] of Object.entries(models)) expectations.set(`model2vec/${name}`, { cases: [{ role: "plain", texts: words, dense }] });
 const fixtures = [...expectations.keys()];
+// Where we differ from sentence-transformers on purpose, as in tests/families.rs: what is cut is normalised again, and a document
+// has the prompt "passage" where there is no other (6.2 means to, but always finds an empty "document" first).
+for (const [name, { cases = [] }] of expectations) {
+  for (const wanted of cases) {
+    const { dimensions, normalize } = wanted.options ?? {};
+    if (dimensions && normalize === undefined) wanted.dense = wanted.dense.map((row) => row.map((value) => value / Math.hypot(...row)));
+    if (name === "t5-gated" && wanted.role === "document") wanted.prompt = "";
+  }
+}
 /** The name that a fixture's prompts are known by, or its own. */
 const served = (name) => (expectations.get(name).model ?? name).split("/").at(-1);
 
@@ -55,7 +64,7 @@ const open = (t) => openPage(t, browser, server);
 const address = (name) => `/models/${name.replace("/", "~")}/${served(name)}/`;
 
 /** Fails the test where results differ from what is expected by more than is allowed; says how much they do. */
-function compare(t, name, expect, results) {
+function compare(t, expect, results) {
   const worst = {};
   const near = (kind, difference, allowed, where) => {
     worst[kind] = Math.max(worst[kind] ?? 0, difference);
@@ -68,8 +77,6 @@ function compare(t, name, expect, results) {
   for (const [index, wanted] of (expect.cases ?? []).entries()) {
     const got = results.cases[index];
     for (const [at, text] of wanted.texts.entries()) {
-      // White space at the ends is stripped, as sentence-transformers does for every model; the hybrid models' own programs do not.
-      if (text !== text.trim() && /^(bge|gte)/.test(name)) continue;
       const where = `case ${index}, text ${at} ${JSON.stringify(text.slice(0, 40))}`;
       if (wanted.ids) assert.deepEqual(got.ids[at], wanted.ids[at], `ids of ${where}`);
       if (wanted.dense) near("dense", furthest(got.dense?.[at], wanted.dense[at], where), 2e-5, where);
@@ -108,7 +115,7 @@ describe("every fixture gives what its original program gave", () => {
         async ([source, expect]) => (await import("/models/test/fixture.mjs")).run(wick, source, expect, { cache: false }),
         [address(name), expect],
       );
-      compare(t, name, expect, results);
+      compare(t, expect, results);
       assert.deepEqual(messages.filter((message) => !/404/.test(message)), []);
     });
   }
@@ -118,7 +125,7 @@ describe("every fixture gives what its original program gave", () => {
       const wick = await import(pathToFileURL(path("pkg/dist/node.js")));
       const expect = expectations.get(name);
       const source = expect.model || name.includes("/") ? new URL(address(name), server.url) : path(`${FIXTURES}/${name}`);
-      compare(t, name, expect, await run(wick, source, expect, { worker: name !== "t5" }));
+      compare(t, expect, await run(wick, source, expect, { worker: name !== "t5" }));
     });
   }
 });
