@@ -26,7 +26,9 @@ use serde_json::{Value, json};
 use crate::{
     embedder::{BATCH_TOKENS, MODULES},
     error::{Code, Error, Result},
-    load::{CONFIG, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Watch, check, invalid_option},
+    load::{
+        CONFIG, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Watch, architecture, check, invalid_option,
+    },
     model::Purpose,
     ops::{Device, Ops, Pooling},
     platform::native::{Directory, NewFolder, block_on},
@@ -131,7 +133,8 @@ async fn encode<W: Watch>(
     let request = Request { device: options.device, ..Request::default() };
     let files = Directory::new(model);
     let mut session = Session::open(&files, watch, &request, &[]).await?;
-    let architecture = session.architecture().await?;
+    let config = session.small(CONFIG).await?;
+    let architecture = architecture(config.as_deref())?;
     let width = architecture.width;
     if !(1..=width).contains(&options.dimensions) {
         let message = format!("{} is not between 1 and {width}", options.dimensions);

@@ -4,6 +4,8 @@
 //! packs tensors for an executor. Memory at its peak is the packed model and the one tensor that is still arriving, which is
 //! converted to the form wanted while it arrives.
 
+#[cfg(test)]
+mod collect;
 mod decode;
 pub mod gguf;
 mod loader;

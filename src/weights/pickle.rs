@@ -68,44 +68,14 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::{
         error::Code,
-        weights::{Dtype, TensorInfo, Values},
+        weights::collect::{self, Collect},
     };
 
-    #[derive(Default)]
-    struct Collect {
-        infos: Vec<TensorInfo>,
-        tensors: BTreeMap<String, Vec<f32>>,
-    }
-
-    impl Sink for Collect {
-        fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
-            self.infos = tensors.to_vec();
-            Ok(())
-        }
-
-        fn wants(&self, name: &str) -> Option<Dtype> {
-            (!name.starts_with("skip")).then_some(Dtype::F32)
-        }
-
-        fn tensor(&mut self, name: &str, values: Values) -> Result<()> {
-            assert!(self.tensors.insert(name.to_owned(), values.into_f32(1)).is_none(), "{name} came twice");
-            Ok(())
-        }
-    }
-
     fn read(bytes: &[u8], size: usize) -> Result<Collect> {
-        let mut sink = Collect::default();
-        let mut reader = Reader::new("model.bin");
-        for chunk in bytes.chunks(size) {
-            reader.push(chunk, &mut sink)?;
-        }
-        reader.finish()?;
-        Ok(sink)
+        collect::read("model.bin", bytes, size)
     }
 
     fn text(text: &str) -> Vec<u8> {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 
-use super::{Decoder, Format, Sink, TensorInfo};
+use super::{Decoder, Format, Sink, TensorInfo, take};
 use crate::error::{Code, Error, Result};
 
 /// The format's own limit on the header, in bytes.
@@ -69,7 +69,7 @@ impl Reader {
     pub fn push(&mut self, mut chunk: &[u8], sink: &mut impl Sink) -> Result<()> {
         while let State::Header { bytes, length } = &mut self.state {
             let Some(length) = *length else {
-                let taken = take(&mut chunk, 8 - bytes.len());
+                let taken = take(&mut chunk, 8 - bytes.len() as u64);
                 bytes.extend_from_slice(taken);
                 let Ok(length) = <[u8; 8]>::try_from(bytes.as_slice()) else {
                     return Ok(());
@@ -82,7 +82,7 @@ impl Reader {
                 self.state = State::Header { bytes: Vec::new(), length: Some(length as usize) };
                 continue;
             };
-            let taken = take(&mut chunk, length - bytes.len());
+            let taken = take(&mut chunk, (length - bytes.len()) as u64);
             bytes.extend_from_slice(taken);
             if bytes.len() < length {
                 return Ok(());
@@ -99,7 +99,7 @@ impl Reader {
             if *left == 0 {
                 return Err(self.broken("trailing_bytes", "the file goes on after its last tensor"));
             }
-            let taken = take(&mut chunk, usize::try_from(*left).unwrap_or(usize::MAX));
+            let taken = take(&mut chunk, *left);
             if let Some(decoder) = decoder {
                 decoder.push(taken)?;
             }
@@ -206,41 +206,10 @@ impl Reader {
     }
 }
 
-/// Cuts up to `count` bytes off the front of `chunk`.
-fn take<'a>(chunk: &mut &'a [u8], count: usize) -> &'a [u8] {
-    let (head, rest) = chunk.split_at(count.min(chunk.len()));
-    *chunk = rest;
-    head
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::weights::{Dtype, Values};
-
-    #[derive(Default)]
-    struct Collect {
-        infos: Vec<TensorInfo>,
-        tensors: BTreeMap<String, Vec<f32>>,
-    }
-
-    impl Sink for Collect {
-        fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
-            self.infos = tensors.to_vec();
-            Ok(())
-        }
-
-        fn wants(&self, name: &str) -> Option<Dtype> {
-            (!name.starts_with("skip")).then_some(Dtype::F32)
-        }
-
-        fn tensor(&mut self, name: &str, values: Values) -> Result<()> {
-            self.tensors.insert(name.to_owned(), values.into_f32(1));
-            Ok(())
-        }
-    }
+    use crate::weights::collect::{self, Collect};
 
     /// A file from a header and data.
     fn file(header: &str, data: &[u8]) -> Vec<u8> {
@@ -255,13 +224,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8], size: usize) -> Result<Collect> {
-        let mut sink = Collect::default();
-        let mut reader = Reader::new("model.safetensors");
-        for chunk in bytes.chunks(size) {
-            reader.push(chunk, &mut sink)?;
-        }
-        reader.finish()?;
-        Ok(sink)
+        collect::read("model.safetensors", bytes, size)
     }
 
     const TWO: &str = r#"{"__metadata__":{"format":"pt"},
