@@ -385,7 +385,7 @@ fn every_broken_head_gets_its_code() {
         (Code::MissingTensor, "splade-bert", "cls.predictions.bias", |f| lose(f, WEIGHTS, "cls.predictions.bias")),
         (Code::MissingTensor, "splade-distil", "vocab_projector.bias", |f| lose(f, WEIGHTS, "vocab_projector.bias")),
         (Code::WrongShape, "gte", "embeddings.word_embeddings", |f| {
-            set(f, "config.json", |c| c["vocab_size"] = 7000.into())
+            set(f, "config.json", |c| c["vocab_size"] = 7000.into());
         }),
         (Code::UnsupportedModel, "gte", "config.json", |f| {
             set(f, "config.json", |c| c["rope_scaling"] = json!({"type": "yarn", "factor": 2}));

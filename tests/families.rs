@@ -304,7 +304,7 @@ fn a_static_table_that_contradicts_itself_is_refused() {
     };
     assert_eq!(broken(&outside), Code::InvalidWeights);
     let other = |files: &mut Memory| {
-        drop(files.insert("tokenizer.json".into(), static_model("int8")["tokenizer.json"].clone()))
+        drop(files.insert("tokenizer.json".into(), static_model("int8")["tokenizer.json"].clone()));
     };
     assert_eq!(broken(&other), Code::InvalidTokenizer);
 }
