@@ -191,11 +191,13 @@ impl Embedder {
                 Self::load_transformer(&mut session, architecture, &modules, listed, options, &request).await?
             }
         };
+        let name = session.name();
         embedder.prompts = match &options.prompts {
+            // Also empty ones: a caller may want none.
             Some(prompts) => Prompts::new(&prompts.query, &prompts.document),
-            None => pipeline::prompts(prompts.as_deref())?,
+            None => pipeline::prompts(prompts.as_deref())?.or_known(name.as_deref()),
         }
-        .or_known(session.name().as_deref());
+        .used_as(name.as_deref());
         embedder.pool_prompt &= !embedder.prompts.unpooled;
         Ok(embedder)
     }

@@ -402,6 +402,16 @@ fn every_broken_head_gets_its_code() {
             set(f, "tokenizer.json", |t| t["model"]["type"] = "MorphemePiece".into());
         }),
         (Code::MissingFile, "nomic", WEIGHTS, |f| drop(f.remove(WEIGHTS))),
+        // What would be made from a number alone, before any weight contradicts it.
+        (Code::UnsupportedModel, "nomic", "config.json", |f| {
+            set(f, "config.json", |c| c["n_embd"] = (1u64 << 40).into());
+        }),
+        (Code::UnsupportedModel, "modernbert", "config.json", |f| {
+            set(f, "config.json", |c| c["num_hidden_layers"] = (1u64 << 31).into());
+        }),
+        (Code::UnsupportedModel, "t5-gated", "config.json", |f| {
+            set(f, "config.json", |c| c["relative_attention_max_distance"] = (1u64 << 31).into());
+        }),
     ];
     for (code, name, at, damage) in cases {
         let mut files = fixture(name);
@@ -411,6 +421,24 @@ fn every_broken_head_gets_its_code() {
         assert_eq!(error.code(), *code, "{name}: {error}");
         assert!(error.at().contains(at), "{name}: {error} is not at {at}");
     }
+}
+
+/// Prompts known by the model's name give way to the caller's, also to empty ones.
+#[test]
+fn a_caller_may_want_no_prompt() {
+    use wick_embed::{RolePrompts, platform::native::Directory};
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("e5-small");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for (name, bytes) in tiny() {
+        std::fs::write(folder.join(name), bytes).expect("written");
+    }
+    let tokens = |prompts| {
+        let options = LoadOptions { prompts, ..LoadOptions::default() };
+        let embedder = block_on(Embedder::load(&Directory::new(&folder), &options, &())).expect("valid");
+        embedder.tokenize("is", Role::Query).expect("valid").len()
+    };
+    assert_eq!(tokens(Some(RolePrompts::default())), 3);
+    assert!(tokens(None) > 3, "the prompt of E5");
 }
 
 #[test]

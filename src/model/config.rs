@@ -9,6 +9,9 @@ use crate::{
 
 const FILE: &str = "config.json";
 
+/// Wider than the head of any model.
+const MAX_HEAD_WIDTH: usize = 1 << 16;
+
 /// Parses a JSON file of a model. Recognises the web page that many servers answer for a missing file.
 pub fn parse<T: serde::de::DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| {
@@ -131,6 +134,8 @@ impl Config {
     /// The width of a head, where heads divide the hidden states among them.
     pub fn head_width(&self, width: usize, heads: usize) -> Result<usize> {
         match width.is_multiple_of(heads) {
+            // Tables by component are made from it before any weight is seen.
+            true if width / heads > MAX_HEAD_WIDTH => Err(self.unsupported("hidden_size", &width.to_string())),
             true => Ok(width / heads),
             false => {
                 let message = format!("hidden_size {width} is no multiple of num_attention_heads {heads}");

@@ -14,6 +14,9 @@ use crate::{
 
 const PROBE: &str = "embeddings.tok_embeddings.weight";
 
+/// More than any model has.
+const MAX_LAYERS: usize = 1 << 12;
+
 pub struct ModernBert {
     pub vocabulary: usize,
     pub width: usize,
@@ -39,6 +42,10 @@ impl ModernBert {
         let (width, heads) = (config.count("hidden_size")?, config.count("num_attention_heads")?);
         let head_width = config.head_width(width, heads)?;
         let layers = config.count("num_hidden_layers")?;
+        // A list by layer is made before any weight is seen.
+        if layers > MAX_LAYERS {
+            return Err(config.unsupported("num_hidden_layers", &layers.to_string()));
+        }
         let (global, frequencies) = if config.has("layer_types") {
             // transformers 5: a type per layer, and rotary parameters per type.
             let types = config.strings("layer_types");

@@ -9,6 +9,9 @@ use crate::{
     weights::Source,
 };
 
+/// Further than any model tells distances apart.
+const MAX_DISTANCE: usize = 1 << 16;
+
 pub struct T5 {
     pub vocabulary: usize,
     pub width: usize,
@@ -31,6 +34,10 @@ impl T5 {
             true => config.count("relative_attention_max_distance")?,
             false => 128,
         };
+        // A table by distance is made before any weight is seen.
+        if max_distance > MAX_DISTANCE {
+            return Err(config.unsupported("relative_attention_max_distance", &max_distance.to_string()));
+        }
         let (activation, gated) = match feed_forward {
             "relu" => (Activation::Relu, false),
             "gated-relu" => (Activation::Relu, true),
@@ -114,7 +121,7 @@ fn distance_buckets(buckets: usize, max_distance: usize) -> Vec<u32> {
         } else {
             let scale = ((max_distance as f64 / exact as f64).ln()) as f32;
             let step = (far as f32 / exact as f32).ln() / scale * (half - exact) as f32;
-            (exact + step as usize).min(half - 1)
+            exact.saturating_add(step as usize).min(half - 1)
         };
         ((side + within) as u32).min(buckets as u32 - 1)
     };

@@ -69,6 +69,11 @@ const KNOWN: &[(&[&str], &str, &str)] = &[
     ),
 ];
 
+/// A model's name without its owner.
+fn short(name: Option<&str>) -> String {
+    name.and_then(|name| name.rsplit('/').next()).unwrap_or_default().to_lowercase()
+}
+
 impl Prompts {
     /// Prompts for queries and documents.
     pub fn new(query: &str, document: &str) -> Self {
@@ -78,16 +83,19 @@ impl Prompts {
 
     /// These prompts, or where the files hold none, those known for the model's name.
     pub fn or_known(self, name: Option<&str>) -> Self {
-        let name = name.and_then(|name| name.rsplit('/').next()).unwrap_or_default().to_lowercase();
+        let name = short(name);
         let known = KNOWN.iter().find(|(names, ..)| names.iter().any(|start| name.starts_with(start)));
-        let instructor = name.starts_with("instructor-");
         let empty = self.by_name.values().flatten().all(String::is_empty);
-        let prompts = match known {
+        match known {
             Some((_, query, document)) if empty => Self::new(query, document),
             _ => self,
-        };
-        // sentence-transformers, too, knows these by name.
-        Self { strip: instructor, unpooled: instructor, ..prompts }
+        }
+    }
+
+    /// With what is known for the model's name of how prompts are used; sentence-transformers, too, knows Instructor by name.
+    pub fn used_as(self, name: Option<&str>) -> Self {
+        let instructor = short(name).starts_with("instructor-");
+        Self { strip: instructor, unpooled: instructor, ..self }
     }
 
     /// The prefix for a role; empty if the model has none.
@@ -136,7 +144,7 @@ mod tests {
         assert!(known("bge-small-en-v1.5").prefix(Role::Query).ends_with("passages: "));
         assert_eq!(known("nomic-ai/nomic-embed-text-v1.5").prefix(Role::Plain), "");
         assert_eq!(known("BAAI/bge-m3"), Prompts::default());
-        let instructor = known("hkunlp/instructor-large");
+        let instructor = known("hkunlp/instructor-large").used_as(Some("hkunlp/instructor-large"));
         assert!(instructor.strip && instructor.unpooled && instructor.prefix(Role::Query).ends_with("retrieval:"));
         let own = Prompts::new("mine: ", "").or_known(Some("e5-small"));
         assert_eq!(own.prefix(Role::Query), "mine: ");
