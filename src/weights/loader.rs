@@ -242,6 +242,10 @@ impl<P: Pack> Slot<P> {
 
     fn pack(&mut self, file: &str, pack: &P, dtype: Option<Dtype>) -> Result<Packed<P>> {
         let (count, width, large) = (self.parts.len(), self.width(), self.is_large());
+        // Parts that are stored in different forms meet in the one that holds them all.
+        let mut forms = self.parts.iter().filter_map(|part| part.values.as_ref().map(Values::dtype));
+        let stored = forms.next().filter(|&first| forms.all(|form| form == first)).unwrap_or(Dtype::F32);
+        let wanted = if large { dtype.unwrap_or(stored) } else { Dtype::F32 };
         let mut whole: Option<Values> = None;
         for (part, name) in self.parts.iter_mut().zip(&self.names) {
             let mut values = part.values.take().unwrap_or(Values::F32(Vec::new()));
@@ -258,7 +262,6 @@ impl<P: Pack> Slot<P> {
                     }
                 };
             }
-            let wanted = if large { dtype.unwrap_or(values.dtype()) } else { Dtype::F32 };
             let values = values.converted(name, wanted, width)?;
             match &mut whole {
                 Some(whole) => whole.append(values)?,
@@ -386,5 +389,83 @@ impl<P: Pack> Source for Take<'_, P> {
             Packed::Table(table) => Ok(table),
             _ => Err(out_of_order(name)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::host::{Host, Table};
+
+    struct Stacked;
+
+    impl Blueprint for Stacked {
+        type Model<W: Weights> = W::Matrix;
+
+        fn build<S: Source>(&self, source: &mut S) -> Result<<S::Weights as Weights>::Matrix> {
+            source.matrix(&["q".to_owned(), "k".to_owned()], [WIDTH, WIDTH])
+        }
+    }
+
+    const WIDTH: usize = 256;
+
+    fn load(parts: [(Dtype, Option<f32>); 2], dtype: Option<Dtype>) -> Result<Table> {
+        let info = |name: &str, shape: &[usize], dtype| TensorInfo {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            dtype: Some(dtype),
+        };
+        let names = ["q", "k"].into_iter().zip(parts);
+        let mut infos = Vec::new();
+        for (name, (dtype, scale)) in names.clone() {
+            infos.push(info(name, &[WIDTH, WIDTH], dtype));
+            if scale.is_some() {
+                infos.push(info(&scales_of(name), &[WIDTH], Dtype::F32));
+            }
+        }
+        let mut loader = Loader::new("file", &Host, &Stacked, dtype);
+        loader.begin(&infos)?;
+        for (name, (dtype, scale)) in names {
+            let count = WIDTH * WIDTH;
+            let values = match dtype {
+                Dtype::Int8 => Values::Int8 { values: vec![2; count], scales: Vec::new() },
+                dtype => Values::F32(vec![2.0; count]).converted(name, dtype, WIDTH)?,
+            };
+            loader.tensor(name, values)?;
+            if let Some(scale) = scale {
+                loader.tensor(&scales_of(name), Values::F32(vec![scale; WIDTH]))?;
+            }
+        }
+        loader.finish()
+    }
+
+    fn first_and_last(table: &Table) -> [f32; 2] {
+        let mut row = vec![0.0; WIDTH];
+        [0, 2 * WIDTH - 1].map(|index| {
+            table.read(index, &mut row);
+            row[0]
+        })
+    }
+
+    #[test]
+    fn stacked_parts_keep_their_own_scales_and_meet_in_one_form() {
+        use Dtype::{F16, F32, Int8};
+        let cases = [
+            ([(Int8, Some(0.5)), (Int8, Some(3.0))], None, Int8, [1.0, 6.0]),
+            ([(Int8, Some(0.5)), (Int8, Some(3.0))], Some(F32), F32, [1.0, 6.0]),
+            ([(F16, None), (F16, None)], None, F16, [2.0, 2.0]),
+            ([(F16, None), (F32, None)], None, F32, [2.0, 2.0]),
+            ([(Int8, Some(0.5)), (F16, None)], None, F32, [1.0, 2.0]),
+            ([(F32, None), (F16, None)], Some(Int8), Int8, [2.0, 2.0]),
+        ];
+        for (parts, dtype, form, want) in cases {
+            let table = load(parts, dtype).expect("valid");
+            assert_eq!(table.values.dtype(), form, "{parts:?}");
+            for (got, want) in first_and_last(&table).into_iter().zip(want) {
+                assert!((got - want).abs() < 1e-6, "{parts:?}: {got} is not {want}");
+            }
+        }
+        let error = load([(Int8, Some(0.5)), (Int8, None)], None).err().expect("refused");
+        assert!(error.message().starts_with("scales: "), "{error}");
     }
 }
