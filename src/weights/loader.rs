@@ -465,7 +465,7 @@ mod tests {
                 assert!((got - want).abs() < 1e-6, "{parts:?}: {got} is not {want}");
             }
         }
-        let error = load([(Int8, Some(0.5)), (Int8, None)], None).err().expect("refused");
+        let error = load([(Int8, Some(0.5)), (Int8, None)], None).expect_err("refused");
         assert!(error.message().starts_with("scales: "), "{error}");
     }
 }
