@@ -51,6 +51,11 @@ struct Job {
 
 /// Writes the model in folder `model` as a new one to `output`, where nothing may be yet. A call that fails leaves nothing there.
 pub fn convert<W: Watch>(model: &Path, output: &Path, options: &ConvertOptions, watch: &W) -> Result<Converted> {
+    if options.weights.as_deref().is_some_and(|file| file.ends_with(".gguf")) {
+        let message =
+            "a GGUF file's own configuration, tokenizer and pooling would be lost; the page loads the file itself";
+        return Err(invalid_option("weights", message.to_owned()));
+    }
     let folder = NewFolder::at(output)?;
     let source = Source { path: model, files: Directory::new(model) };
     let modules = source.small(MODULES)?;

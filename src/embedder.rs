@@ -306,6 +306,10 @@ impl Embedder {
         .flatten()
         .collect();
         check_outputs(options.outputs.as_deref(), &outputs)?;
+        if outputs.is_empty() {
+            let message = "its stages give hidden states, but no pooling and no head makes a result of them";
+            return Err(Error::new(Code::UnsupportedModel, MODULES, message));
+        }
         let model = Model::Transformer(Box::new(Transformer { engine, dense, sparse, colbert }));
         Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs })
     }

@@ -402,6 +402,18 @@ fn every_broken_head_gets_its_code() {
             set(f, "tokenizer.json", |t| t["model"]["type"] = "MorphemePiece".into());
         }),
         (Code::MissingFile, "nomic", WEIGHTS, |f| drop(f.remove(WEIGHTS))),
+        (Code::UnsupportedModel, "modernbert", "modules.json", |f| {
+            set(f, "modules.json", |m| m.as_array_mut().expect("stages").truncate(1));
+        }),
+        (Code::UnsupportedModel, "xlmr", "config.json", |f| {
+            set(f, "config.json", |c| c["pad_token_id"] = u32::MAX.into());
+        }),
+        (Code::UnsupportedModel, "t5-gated", "config.json", |f| {
+            set(f, "config.json", |c| c["d_kv"] = 65537.into());
+        }),
+        (Code::UnsupportedModel, "modernbert", "config.json", |f| {
+            set(f, "config.json", |c| c["classifier_pooling"] = "max".into());
+        }),
         // What would be made from a number alone, before any weight contradicts it.
         (Code::UnsupportedModel, "nomic", "config.json", |f| {
             set(f, "config.json", |c| c["n_embd"] = (1u64 << 40).into());

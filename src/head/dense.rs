@@ -1,7 +1,7 @@
 //! One dense vector per text: pooling, projections, the cut to fewer dimensions, normalisation.
 //!
-//! Must agree with sentence-transformers' Pooling, Dense and Normalize modules and with its order: dimensions are cut
-//! before the vector is normalised.
+//! Must agree with sentence-transformers' Pooling, Dense and Normalize modules. Dimensions are cut before the vector is
+//! normalised, so that it always has unit length; sentence-transformers does so only where it is asked to normalise again.
 
 use super::{finite, normalize};
 use crate::{
@@ -53,7 +53,7 @@ impl<W: Weights> Dense<W> {
     }
 
     fn finished(&self, mut row: Vec<f32>) -> Result<Vec<f32>> {
-        if self.standardize_before_cut && self.dimensions.is_some() {
+        if self.standardize_before_cut && self.dimensions() < self.width {
             standardize(&mut row);
         }
         row.truncate(self.dimensions());

@@ -35,11 +35,16 @@ impl Bert {
         config.only("add_cross_attention", &[false.into()])?;
         let roberta = config.string("model_type")? != "bert";
         let (width, heads) = (config.count("hidden_size")?, config.count("num_attention_heads")?);
+        let positions = config.count("max_position_embeddings")?;
+        let padding = roberta.then(|| config.id("pad_token_id")).transpose()?;
+        if let Some(padding) = padding.filter(|&padding| padding as usize >= positions) {
+            return Err(config.unsupported("pad_token_id", &format!("{padding} of {positions} positions")));
+        }
         Ok(Self {
             vocabulary: config.count("vocab_size")?,
             width,
-            positions: config.count("max_position_embeddings")?,
-            padding: roberta.then(|| config.id("pad_token_id")).transpose()?,
+            positions,
+            padding,
             type_vocabulary: config.count("type_vocab_size")?,
             inner: config.count("intermediate_size")?,
             layers: config.count("num_hidden_layers")?,

@@ -159,7 +159,10 @@ impl Architecture {
 
     fn lexical<S: Source>(&self, source: &mut S) -> Result<Option<Linear<S::Weights>>> {
         match &self.family {
-            Family::Gte(model) => model.lexical(source),
+            // A reranker's classifier, which follows a pooler, speaks of texts and not of tokens.
+            Family::Gte(model) if !self.classes.iter().any(|class| class.ends_with("ForSequenceClassification")) => {
+                model.lexical(source)
+            }
             _ => Ok(None),
         }
     }

@@ -67,6 +67,7 @@ impl ModernBert {
             (global, [of("global_rope_theta")?, of("local_rope_theta")?])
         };
         let [global_frequencies, local_frequencies] = frequencies;
+        config.only("classifier_pooling", &["cls".into(), "mean".into()])?;
         Ok(Self {
             vocabulary: config.count("vocab_size")?,
             width,

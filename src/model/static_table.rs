@@ -31,6 +31,9 @@ impl Blueprint for StaticPlan {
         let &[count, width] = shape.unwrap_or(&[0, 0]) else {
             return Err(Error::new(Code::WrongShape, name, format!("the table has shape {shape:?}")));
         };
+        if source.has(name) && (count == 0 || width == 0) {
+            return Err(Error::new(Code::WrongShape, name, format!("the table has shape [{count}, {width}]")));
+        }
         let rows = source.table(name, [count, width])?;
         let mut tokens = count;
         let mut per_token = |name: &str| match source.shape(name) {

@@ -12,6 +12,9 @@ use crate::{
 /// Further than any model tells distances apart.
 const MAX_DISTANCE: usize = 1 << 16;
 
+/// More heads, or wider ones, than any model has.
+const MAX_HEADS: usize = 1 << 12;
+
 pub struct T5 {
     pub vocabulary: usize,
     pub width: usize,
@@ -38,6 +41,11 @@ impl T5 {
         if max_distance > MAX_DISTANCE {
             return Err(config.unsupported("relative_attention_max_distance", &max_distance.to_string()));
         }
+        let (heads, head_width) = (config.count("num_heads")?, config.count("d_kv")?);
+        // Their product is a tensor's width, and must not wrap where numbers have 32 bits.
+        if heads > MAX_HEADS || head_width > MAX_HEADS {
+            return Err(config.unsupported("d_kv", &format!("{head_width} with {heads} heads")));
+        }
         let (activation, gated) = match feed_forward {
             "relu" => (Activation::Relu, false),
             "gated-relu" => (Activation::Relu, true),
@@ -51,8 +59,8 @@ impl T5 {
             width: config.count("d_model")?,
             inner: config.count("d_ff")?,
             layers: config.count("num_layers")?,
-            heads: config.count("num_heads")?,
-            head_width: config.count("d_kv")?,
+            heads,
+            head_width,
             activation,
             gated,
             buckets: config.count("relative_attention_num_buckets")?,

@@ -235,7 +235,7 @@ impl Ops for Candle {
             let (q, k) = ((q * scale)?, k.t()?.contiguous()?);
             // Blocks depend on this text's length alone, and so do its sums.
             let fitting = (MOST_SCORES / (heads * length)).clamp(1, length);
-            let block = window.map_or(fitting, |window| (2 * window).clamp(1, length));
+            let block = window.map_or(fitting, |window| window.saturating_mul(2).clamp(1, length).min(fitting));
             let mut blocks = Vec::with_capacity(length.div_ceil(block));
             for start in (0..length).step_by(block) {
                 let end = (start + block).min(length);
