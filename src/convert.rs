@@ -9,15 +9,16 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::{
-    embedder::MODULES,
+    embedder::{MODULES, PROMPTS},
     error::{Code, Error, Result},
     hub,
     load::{OTHER_WEIGHTS, WEIGHTS, Watch, check, invalid_option, missing},
-    model::pipeline::Modules,
+    model::pipeline::{self, Modules},
     platform::{
         Body, Files,
         native::{Directory, NewFolder, block_on},
     },
+    text::Role,
     weights::{CONVERTED_FROM, Dtype, Planned, Reader, Sink, TensorInfo, Values, Writer, scales_of, shards},
 };
 
@@ -84,8 +85,16 @@ pub fn convert<W: Watch>(model: &Path, output: &Path, options: &ConvertOptions, 
         files.push((job.to, length));
     }
     let after = files.iter().map(|(_, length)| length).sum();
-    for file in source.descriptions(&modules)? {
-        let bytes = source.small(&file)?.ok_or_else(|| missing(&file))?;
+    let mut descriptions = source.descriptions(&modules)?;
+    let prompts = source.known_prompts()?;
+    if prompts.is_some() && !descriptions.iter().any(|file| file == PROMPTS) {
+        descriptions.push(PROMPTS.to_owned());
+    }
+    for file in descriptions {
+        let bytes = match &prompts {
+            Some(prompts) if file == PROMPTS => prompts.clone(),
+            _ => source.small(&file)?.ok_or_else(|| missing(&file))?,
+        };
         folder.write(&file, &bytes)?;
         files.push((file, bytes.len() as u64));
     }
@@ -127,6 +136,24 @@ impl Source<'_> {
             }
             Ok(Some(bytes))
         })
+    }
+
+    /// The file of prompts with those that are known by the model's name alone, which another folder may not have.
+    fn known_prompts(&self) -> Result<Option<Vec<u8>>> {
+        let found = self.small(PROMPTS)?;
+        let own = pipeline::prompts(found.as_deref())?;
+        let known = own.clone().or_known(self.files.name().as_deref());
+        if known == own {
+            return Ok(None);
+        }
+        let mut file: serde_json::Map<String, serde_json::Value> = match &found {
+            Some(bytes) => pipeline::parse(PROMPTS, bytes)?,
+            None => serde_json::Map::new(),
+        };
+        let prompts =
+            serde_json::json!({ "query": known.prefix(Role::Query), "document": known.prefix(Role::Document) });
+        file.insert("prompts".to_owned(), prompts);
+        Ok(Some(serde_json::Value::Object(file).to_string().into_bytes()))
     }
 
     /// The main weights, looked for as the loader looks for them.

@@ -8,7 +8,7 @@ use crate::{
     ops::{Device, candle::Candle, host::Host},
     platform::{Files, Pacer},
     sparse::SparseVector,
-    text::{self, Batch, Encoded, Prompts, Role, Tokenizer},
+    text::{self, Batch, Encoded, Form, Prompts, Role, Tokenizer},
     weights::Dtype,
 };
 
@@ -16,8 +16,11 @@ use crate::{
 /// and the time until a cancelled call stops; larger batches were not faster.
 pub(crate) const BATCH_TOKENS: usize = 1024;
 
+/// Most values of all texts of a batch over the vocabulary (16 MB).
+const MOST_LOGITS: usize = 1 << 22;
+
 pub(crate) const MODULES: &str = "modules.json";
-const PROMPTS: &str = "config_sentence_transformers.json";
+pub(crate) const PROMPTS: &str = "config_sentence_transformers.json";
 
 /// A kind of result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -136,7 +139,13 @@ pub struct Token {
 /// What computes.
 enum Model {
     Transformer(Box<Transformer>),
-    Static { table: StaticTable<Host>, median: usize, dimensions: Option<usize>, normalize: bool },
+    Static {
+        table: StaticTable<Host>,
+        /// Median length of a token's string, by which Model2Vec cuts texts; none for sentence-transformers' own tables.
+        median: Option<usize>,
+        dimensions: Option<usize>,
+        normalize: bool,
+    },
 }
 
 struct Transformer {
@@ -181,8 +190,9 @@ impl Embedder {
         }
         let mut embedder = match &modules.static_table {
             Some(folder) => {
-                // Model2Vec's settings, in its own layout or in that of sentence-transformers.
-                let settings = config.as_deref().or(prompts.as_deref());
+                // Model2Vec's settings, in its own layout or in that of sentence-transformers, which has tables of its own too.
+                let is_model2vec = listed.is_none() || pipeline::is_static(config.as_deref(), false);
+                let settings = config.as_deref().or(prompts.as_deref()).filter(|_| is_model2vec);
                 Self::load_static(&mut session, folder, settings, options, &request, modules.normalize).await?
             }
             None => {
@@ -231,7 +241,7 @@ impl Embedder {
             }
             None => 1,
         };
-        let tokenizer = session.tokenizer(&architecture, request).await?;
+        let tokenizer = session.tokenizer(&architecture, request, Form::Text).await?;
         let pool_prompt = pooling.as_ref().is_none_or(|pooling| pooling.include_prompt);
         let mut width = pooling.as_ref().map_or(0, |pooling| pooling.modes.len() * architecture.width);
         for (file, config) in &projections {
@@ -248,6 +258,8 @@ impl Embedder {
         let purpose = if is_splade { Purpose::Splade } else { Purpose::Embed };
         let mut engine = session.engine(&architecture, purpose, request).await?;
         let ops = engine.ops.clone();
+        // llama.cpp, whose files these are, normalises unless it is told not to.
+        let is_described = !listed && session.described_pooling().is_some();
         let dense = match pooling {
             None => None,
             Some(pooling) => {
@@ -267,7 +279,7 @@ impl Embedder {
                     width,
                     dimensions: options.dimensions,
                     standardize_before_cut: architecture.standardizes_before_cut(),
-                    normalize: options.normalize.unwrap_or(modules.normalize),
+                    normalize: options.normalize.unwrap_or(modules.normalize || is_described),
                 })
             }
         };
@@ -324,10 +336,14 @@ impl Embedder {
     ) -> Result<Self> {
         let below = |file: &str| if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
         check_outputs(options.outputs.as_deref(), &[OutputKind::Dense])?;
-        let config = pipeline::StaticConfig::from_bytes(CONFIG, settings)?;
+        let is_model2vec = settings.is_some();
+        let config = match settings {
+            Some(settings) => pipeline::StaticConfig::from_bytes(CONFIG, settings)?,
+            None => pipeline::StaticConfig { normalize: false, max_length: None },
+        };
         let json = session.tokenizer_json(&below(TOKENIZER)).await?;
         let max_tokens = options.max_tokens.or(config.max_length).unwrap_or(u32::MAX as usize);
-        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, false)?;
+        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, false, Form::Words)?;
         let file = match &request.weights {
             Some(file) => file.clone(),
             None => below("model.safetensors"),
@@ -338,7 +354,7 @@ impl Embedder {
         if let Some(dimensions) = options.dimensions {
             check_dimensions(dimensions, table.width)?;
         }
-        let median = tokenizer.median_length();
+        let median = is_model2vec.then(|| tokenizer.median_length());
         let normalize = options.normalize.unwrap_or(config.normalize || normalized);
         Ok(Self {
             model: Model::Static { table, median, dimensions: options.dimensions, normalize },
@@ -383,7 +399,7 @@ impl Embedder {
             tokens: wanted(OutputKind::Tokens).then(|| vec![Vec::new(); texts.len()]),
         };
         let mut done = 0;
-        for indices in text::plan(&lengths, BATCH_TOKENS) {
+        for indices in text::plan(&lengths, BATCH_TOKENS, self.model.most_texts()) {
             check(watch)?;
             // A text without a single token keeps the zero vector.
             let filled: Vec<usize> = indices.iter().copied().filter(|&index| lengths[index] > 0).collect();
@@ -498,6 +514,17 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// Most texts of a batch: SPLADE has a value for each text and word, whatever the text's length.
+    fn most_texts(&self) -> usize {
+        match self {
+            Model::Transformer(transformer) if matches!(transformer.sparse, Some(Sparse::Splade(_))) => {
+                let words = transformer.engine.network.encoder.embeddings.words.rows;
+                (MOST_LOGITS / words.max(1)).max(1)
+            }
+            _ => usize::MAX,
+        }
     }
 
     /// Components of a token's vector.

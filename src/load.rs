@@ -7,7 +7,7 @@ use crate::{
     model::{Architecture, Config, Network, NetworkPlan, Purpose, pipeline},
     ops::{Device, Ops, Pack, candle::Candle},
     platform::{Body, Files, Pacer},
-    text::{Batch, Tokenizer},
+    text::{Batch, Form, Tokenizer},
     weights::{
         Blueprint, Dtype, Loader, Reader,
         gguf::{Described, Describer},
@@ -89,7 +89,7 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
 
     /// Reads the head of a GGUF file; the rest of it is read again when the model is known.
     async fn describe(&mut self, file: &str) -> Result<Described> {
-        let mut body = self.files.open(file).await?.ok_or_else(|| missing(file))?;
+        let mut body = self.files.peek(file).await?.ok_or_else(|| missing(file))?;
         let mut describer = Describer::new(file);
         while let Some(chunk) = body.chunk().await? {
             check(self.meter.watch)?;
@@ -242,7 +242,7 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
     }
 
     /// The tokenizer with the length limit of this model.
-    pub async fn tokenizer(&mut self, architecture: &Architecture, request: &Request) -> Result<Tokenizer> {
+    pub async fn tokenizer(&mut self, architecture: &Architecture, request: &Request, form: Form) -> Result<Tokenizer> {
         let transformer = pipeline::TransformerConfig::from_bytes(self.small(TRANSFORMER).await?.as_deref())?;
         let limits = pipeline::TokenizerConfig::from_bytes(self.small(TOKENIZER_CONFIG).await?.as_deref())?;
         let max_tokens = match (request.max_tokens, architecture.reach) {
@@ -253,7 +253,7 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
             (None, reach) => pipeline::max_tokens(&transformer, &limits, reach, architecture.trained),
         };
         let json = self.tokenizer_json(TOKENIZER).await?;
-        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, transformer.do_lower_case)?;
+        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, transformer.do_lower_case, form)?;
         fits(&tokenizer, architecture.vocabulary)?;
         Ok(tokenizer)
     }

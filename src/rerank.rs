@@ -7,7 +7,7 @@ use crate::{
     model::Purpose,
     ops::{Device, candle::Candle},
     platform::{Files, Pacer},
-    text::{self, Batch, PairLimit, Tokenizer},
+    text::{self, Batch, Form, PairLimit, Tokenizer},
     weights::Dtype,
 };
 
@@ -59,7 +59,7 @@ impl Reranker {
         let mut session = Session::open(files, watch, &request, &[]).await?;
         let config = session.small(CONFIG).await?;
         let architecture = architecture(config.as_deref())?;
-        let tokenizer = session.tokenizer(&architecture, &request).await?;
+        let tokenizer = session.tokenizer(&architecture, &request, Form::Pair).await?;
         let limit = match options.max_query_tokens {
             None => PairLimit::LongestFirst,
             Some(0) => return Err(invalid_option("maxQueryTokens", "it must be above zero".to_owned())),
@@ -79,15 +79,17 @@ impl Reranker {
         watch: &W,
     ) -> Result<Vec<Ranked>> {
         let mut pacer = Pacer::new();
+        let query = self.tokenizer.half_pair(query)?;
         let mut pairs = Vec::with_capacity(documents.len());
         for document in documents {
             check(watch)?;
-            pairs.push(self.tokenizer.encode_pair(query, document.as_ref(), self.limit)?);
+            let document = self.tokenizer.half_pair(document.as_ref())?;
+            pairs.push(self.tokenizer.encode_pair(&query, &document, self.limit)?);
             pacer.breathe().await;
         }
         let lengths: Vec<usize> = pairs.iter().map(|pair| pair.ids.len()).collect();
         let mut ranked = Vec::with_capacity(pairs.len());
-        for indices in text::plan(&lengths, BATCH_TOKENS) {
+        for indices in text::plan(&lengths, BATCH_TOKENS, usize::MAX) {
             check(watch)?;
             // A pair without a single token says nothing.
             let filled: Vec<usize> = indices.iter().copied().filter(|&index| lengths[index] > 0).collect();

@@ -435,6 +435,45 @@ fn every_broken_head_gets_its_code() {
     }
 }
 
+/// Eight-bit integers of a transformer's table mean nothing without their scales.
+#[test]
+fn an_eight_bit_table_needs_its_scales() {
+    let files = with("model.safetensors", |bytes| {
+        let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+        let header: serde_json::Map<String, Value> = serde_json::from_slice(&bytes[8..8 + length]).expect("header");
+        let (mut changed, mut data) = (serde_json::Map::new(), Vec::new());
+        for (name, info) in header.iter().filter(|(name, _)| *name != "__metadata__") {
+            let offset = |at: usize| info["data_offsets"][at].as_u64().expect("an offset") as usize + 8 + length;
+            let (start, mut info) = (data.len(), info.clone());
+            match name.as_str() {
+                "embeddings.word_embeddings.weight" => {
+                    data.resize(start + (offset(1) - offset(0)) / 4, 1u8);
+                    info["dtype"] = "I8".into();
+                }
+                _ => data.extend_from_slice(&bytes[offset(0)..offset(1)]),
+            }
+            info["data_offsets"] = json!([start, data.len()]);
+            changed.insert(name.clone(), info);
+        }
+        let header = serde_json::to_vec(&changed).expect("JSON");
+        [&(header.len() as u64).to_le_bytes(), header.as_slice(), &data].concat()
+    });
+    let error = load(&files).err().expect("refused");
+    assert_eq!(error.code(), Code::InvalidWeights, "{error}");
+    assert!(error.message().starts_with("scales: "), "{error}");
+}
+
+/// A pair of XLM-R has four special tokens, a text two.
+#[test]
+fn a_rerankers_limit_leaves_room_beside_a_pairs_special_tokens() {
+    use wick_embed::{RerankOptions, Reranker};
+    let of = |max_tokens| {
+        let options = RerankOptions { max_tokens: Some(max_tokens), ..RerankOptions::default() };
+        block_on(Reranker::load(&fixture("rerank-xlmr"), &options, &())).err().map(|error| error.code())
+    };
+    assert_eq!((of(4), of(5)), (Some(Code::InvalidOption), None));
+}
+
 /// Prompts known by the model's name give way to the caller's, also to empty ones.
 #[test]
 fn a_caller_may_want_no_prompt() {
@@ -531,4 +570,10 @@ fn shards_are_loaded_and_checked() {
     );
     assert_eq!(broken(&|files, _| drop(files.insert(INDEX.into(), b"<html>"[..].into()))), Code::InvalidJson);
     assert_eq!(broken(&|_, map| map.clear()), Code::InvalidConfig);
+    // Another shard that has the same tensors.
+    let twice = |files: &mut Memory, map: &mut serde_json::Map<String, Value>| {
+        files.insert("shard-2.safetensors".into(), files["shard-0.safetensors"].clone());
+        map.insert("other".into(), "shard-2.safetensors".into());
+    };
+    assert_eq!(broken(&twice), Code::InvalidWeights);
 }

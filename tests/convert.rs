@@ -10,7 +10,7 @@ use std::{
 
 use common::{Dense as _, cosine, encode, minilm, path, read};
 use wick_embed::{
-    Code, Dtype, Embedder, Error, LoadOptions, Watch,
+    Code, Dtype, Embedder, Error, LoadOptions, Role, Watch,
     convert::{ConvertOptions, Converted, convert},
     platform::native::{Directory, block_on},
 };
@@ -220,4 +220,32 @@ fn what_fails_leaves_nothing_and_what_is_there_stays() {
     let file = place.join("config.json");
     let error = convert(&path(MINILM), &file, &options(Dtype::F16), &()).expect_err("a file is no place");
     assert_eq!(error.code(), Code::InvalidOption);
+}
+
+/// Prompts that are known by a folder's name alone stay with the model in a folder of another name.
+#[test]
+fn prompts_known_by_name_are_written_down() {
+    let named = fresh("nomic-embed-text-v1.5");
+    fs::create_dir_all(named.join("1_Pooling")).expect("a folder");
+    let files = ["config.json", "tokenizer.json", "model.safetensors", "modules.json", "1_Pooling/config.json"];
+    for file in files.iter().chain(&["config_sentence_transformers.json"]) {
+        fs::write(named.join(file), read(&format!("tests/fixtures/nomic/{file}"))).expect("written");
+    }
+    let (other, _) = converted(&named, "another-name", Dtype::F32);
+    let tokens = |folder: &Path, role| load(folder).expect("it loads").tokenize("is", role).expect("valid");
+    for role in [Role::Query, Role::Document] {
+        assert_eq!(tokens(&other, role), tokens(&named, role), "{role:?}");
+        assert!(tokens(&other, role).len() > tokens(&other, Role::Plain).len(), "{role:?}");
+    }
+    let kept = fs::read_to_string(other.join("config_sentence_transformers.json")).expect("written");
+    assert!(kept.contains("__version__"), "what else stands there stays: {kept}");
+}
+
+/// What a GGUF file says of itself would be lost.
+#[test]
+fn a_gguf_file_is_not_converted() {
+    let options = ConvertOptions { dtype: Dtype::F16, weights: Some("bert-f32.gguf".to_owned()) };
+    let place = fresh("gguf");
+    let error = convert(&path("tests/fixtures/gguf-bert"), &place, &options, &()).expect_err("refused");
+    assert_eq!((error.code(), place.exists()), (Code::InvalidOption, false), "{error}");
 }

@@ -32,7 +32,7 @@ use crate::{
     model::Purpose,
     ops::{Device, Ops, Pooling},
     platform::native::{Directory, NewFolder, block_on},
-    text::{self, Batch, Encoded},
+    text::{self, Batch, Encoded, Form},
     weights::{Collector, Dtype, Planned, Values, Writer},
 };
 
@@ -140,14 +140,14 @@ async fn encode<W: Watch>(
         let message = format!("{} is not between 1 and {width}", options.dimensions);
         return Err(invalid_option("dimensions", message));
     }
-    let tokenizer = session.tokenizer(&architecture, &request).await?;
+    let tokenizer = session.tokenizer(&architecture, &request, Form::Text).await?;
     let engine = session.engine(&architecture, Purpose::Embed, &request).await?;
     let entries: Vec<Encoded> =
         tokens.iter().map(|(token, id)| tokenizer.encode_entry(*id, token)).collect::<Result<_>>()?;
     let lengths: Vec<usize> = entries.iter().map(|entry| entry.ids.len()).collect();
     let mut rows = vec![0.0; tokens.len() * width];
     let mut done = 0;
-    for indices in text::plan(&lengths, BATCH_TOKENS) {
+    for indices in text::plan(&lengths, BATCH_TOKENS, usize::MAX) {
         check(watch)?;
         let batch = Batch::pack(indices.iter().map(|&index| &entries[index]));
         let pooled = engine.ops.pool(&engine.hidden(&batch)?, &batch.spans, &[Pooling::Mean])?;

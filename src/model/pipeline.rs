@@ -6,7 +6,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::config::{Config, parse};
+use super::config::Config;
+pub use super::config::parse;
 use crate::{
     error::{Code, Error, Result},
     hub,
@@ -165,8 +166,8 @@ impl StaticConfig {
     }
 
     /// Parses the file found at `file`.
-    pub fn from_bytes(file: &str, bytes: Option<&[u8]>) -> Result<Self> {
-        parse(file, bytes.unwrap_or(b"{}"))
+    pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
+        parse(file, bytes)
     }
 }
 

@@ -11,14 +11,15 @@ use crate::error::Result;
 /// by the factor; `ntk` is that of GTE's original code, at all lengths: the base times the factor, and each frequency divided by
 /// `factor^(2 / width)`.
 pub fn frequencies(config: &Config, width: usize) -> Result<Arc<[f32]>> {
-    let parameters = config.section("rope_parameters");
+    let named = |section: Config| section.renamed(&[("rope_type", "type")]);
+    let parameters = config.section("rope_parameters").map(named).transpose()?;
     let (theta, scaling) = match &parameters {
         Some(parameters) => (parameters.positive("rope_theta")?, parameters.has("rope_type").then_some(parameters)),
         None => (config.positive("rope_theta")?, None),
     };
-    let older = config.section("rope_scaling");
-    let scaling = scaling.or(older.as_ref()).map(|scaling| scaling.renamed(&[("rope_type", "type")])).transpose()?;
-    let (base, divisor) = match &scaling {
+    let older = config.section("rope_scaling").map(named).transpose()?;
+    let scaling = scaling.or(older.as_ref());
+    let (base, divisor) = match scaling {
         None => (theta, 1.0),
         Some(scaling) => match scaling.string("rope_type")? {
             "default" => (theta, 1.0),
@@ -49,6 +50,7 @@ mod tests {
             r#"{{"rope_parameters": {{"rope_theta": 160000.0, "rope_type": "linear", "factor": {}}}}}"#,
             8f64.powf(2.0 / 8.0)
         );
+        assert_eq!(of(&native.replace("rope_type", "type")).expect("an older key"), of(&native).expect("known"));
         for (a, b) in original.iter().zip(of(&native).expect("known").iter()) {
             assert!((a - b).abs() <= 1e-7 * a.abs(), "{a} is not {b}");
         }

@@ -34,7 +34,7 @@ impl Blueprint for StaticPlan {
         if source.has(name) && (count == 0 || width == 0) {
             return Err(Error::new(Code::WrongShape, name, format!("the table has shape [{count}, {width}]")));
         }
-        let rows = source.table(name, [count, width])?;
+        let rows = source.unscaled_table(name, [count, width])?;
         let mut tokens = count;
         let mut per_token = |name: &str| match source.shape(name) {
             None => Ok(None),

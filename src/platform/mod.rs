@@ -30,6 +30,11 @@ pub trait Files {
         None
     }
 
+    /// Opens a file of which only the head will be read.
+    fn peek(&self, file: &str) -> impl Future<Output = Result<Option<Self::Body>>> {
+        self.open(file)
+    }
+
     /// Opens a file such as `1_Pooling/config.json`; `None` when there is no such file.
     fn open(&self, file: &str) -> impl Future<Output = Result<Option<Self::Body>>>;
 }

@@ -97,7 +97,7 @@ impl WebFiles {
         failure(&self.abort.signal(), at, error)
     }
 
-    async fn address(&self, url: &str, pinned: bool) -> Result<Option<WebBody>> {
+    async fn address(&self, url: &str, pinned: bool, keep: bool) -> Result<Option<WebBody>> {
         let response = match self.kept(url, pinned).await? {
             Some(response) => response,
             None => self.fetched(url, "GET").await?,
@@ -107,7 +107,9 @@ impl WebFiles {
             let message = format!("the server answered {} {}", response.status(), response.status_text());
             return Err(Error::new(Code::Http, url, message));
         }
-        self.keep(url, &response);
+        if keep {
+            self.keep(url, &response);
+        }
         if absent { Ok(None) } else { self.body(url, &response).map(Some) }
     }
 
@@ -151,6 +153,30 @@ impl WebFiles {
         }
         self.touched.borrow_mut().push(url.to_owned());
         Ok(Some(response))
+    }
+
+    async fn opened(&self, file: &str, keep: bool) -> Result<Option<WebBody>> {
+        match &self.source {
+            Source::Location(location) => self.address(&location.url(file), location.is_pinned(), keep).await,
+            Source::Map(files) => {
+                let Some(value) = files.get(file) else {
+                    return Ok(None);
+                };
+                if let Some(url) = value.as_string() {
+                    self.address(&url, false, keep).await
+                } else if let Some(blob) = value.dyn_ref::<Blob>() {
+                    self.stream(file, &blob.stream(), Some(blob.size() as u64)).map(Some)
+                } else if value.is_instance_of::<js_sys::ArrayBuffer>() || value.is_instance_of::<Uint8Array>() {
+                    Ok(Some(WebBody::bytes(file, Uint8Array::new(value))))
+                } else {
+                    Err(Error::new(
+                        Code::InvalidOption,
+                        file,
+                        "a file is an address, a Blob, an ArrayBuffer or a Uint8Array",
+                    ))
+                }
+            }
+        }
     }
 
     fn body(&self, at: &str, response: &Response) -> Result<WebBody> {
@@ -216,27 +242,12 @@ impl Files for WebFiles {
     }
 
     async fn open(&self, file: &str) -> Result<Option<WebBody>> {
-        match &self.source {
-            Source::Location(location) => self.address(&location.url(file), location.is_pinned()).await,
-            Source::Map(files) => {
-                let Some(value) = files.get(file) else {
-                    return Ok(None);
-                };
-                if let Some(url) = value.as_string() {
-                    self.address(&url, false).await
-                } else if let Some(blob) = value.dyn_ref::<Blob>() {
-                    self.stream(file, &blob.stream(), Some(blob.size() as u64)).map(Some)
-                } else if value.is_instance_of::<js_sys::ArrayBuffer>() || value.is_instance_of::<Uint8Array>() {
-                    Ok(Some(WebBody::bytes(file, Uint8Array::new(value))))
-                } else {
-                    Err(Error::new(
-                        Code::InvalidOption,
-                        file,
-                        "a file is an address, a Blob, an ArrayBuffer or a Uint8Array",
-                    ))
-                }
-            }
-        }
+        self.opened(file, true).await
+    }
+
+    async fn peek(&self, file: &str) -> Result<Option<WebBody>> {
+        // What is cut off would be kept to its end, by a download of its own.
+        self.opened(file, false).await
     }
 }
 

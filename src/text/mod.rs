@@ -9,7 +9,7 @@ pub mod tokenizer;
 use std::ops::Range;
 
 pub use prompts::{Prompts, Role};
-pub use tokenizer::{Encoded, PairLimit, Tokenizer};
+pub use tokenizer::{Encoded, Form, PairLimit, Tokenizer};
 
 /// The tokens of several texts, end to end.
 #[derive(Debug, Default, Clone)]
@@ -41,15 +41,15 @@ impl Batch {
 }
 
 /// Cuts texts into batches of similar length: indices sorted by length, longest first, each batch holding at most `budget` tokens,
-/// or a single text. The longest comes first so that memory reaches its peak at once and not at the end.
-pub fn plan(lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
+/// and `most` texts, or a single text. The longest comes first so that memory reaches its peak at once and not at the end.
+pub fn plan(lengths: &[usize], budget: usize, most: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for index in order {
         match batches.last_mut() {
-            Some(batch) if tokens + lengths[index] <= budget => batch.push(index),
+            Some(batch) if tokens + lengths[index] <= budget && batch.len() < most => batch.push(index),
             _ => {
                 batches.push(vec![index]);
                 tokens = 0;
@@ -67,16 +67,17 @@ mod tests {
     #[test]
     fn a_plan_holds_every_text_once_and_keeps_the_budget() {
         let lengths = [3, 50, 7, 0, 12, 12, 1, 9];
-        let batches = plan(&lengths, 20);
+        let batches = plan(&lengths, 20, 3);
         let mut seen: Vec<usize> = batches.iter().flatten().copied().collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
         for batch in &batches {
             let tokens: usize = batch.iter().map(|&index| lengths[index]).sum();
+            assert!(batch.len() <= 3, "{batch:?}");
             assert!(tokens <= 20 || batch.len() == 1, "{batch:?} holds {tokens} tokens");
         }
         assert_eq!(batches[0], [1]);
-        assert!(plan(&[], 20).is_empty());
+        assert!(plan(&[], 20, 3).is_empty());
     }
 
     #[test]

@@ -132,6 +132,21 @@ pub struct Tokenizer {
     unknown: Option<u32>,
 }
 
+/// What a tokenizer is used for, which decides the special tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Words alone.
+    Words,
+    /// One text.
+    Text,
+    /// Two texts.
+    Pair,
+}
+
+/// The tokens of one half of a pair.
+#[derive(Debug, Clone)]
+pub struct HalfPair(Encoding);
+
 /// How a pair is cut to the length limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PairLimit {
@@ -143,7 +158,7 @@ pub enum PairLimit {
 
 impl Tokenizer {
     /// Reads `tokenizer.json`. `max_tokens` counts special tokens; `lower_case` is `do_lower_case` of `sentence_bert_config.json`.
-    pub fn from_bytes(json: &[u8], max_tokens: usize, lower_case: bool) -> Result<Self> {
+    pub fn from_bytes(json: &[u8], max_tokens: usize, lower_case: bool, form: Form) -> Result<Self> {
         let parts = used_parts(json)?;
         let unknown = unknown(json);
         let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(parts))?;
@@ -153,7 +168,10 @@ impl Tokenizer {
         let unknown = unknown
             .and_then(|Unknown { unk_token, unk_id }| unk_id.or_else(|| inner.token_to_id(unk_token.as_deref()?)));
         let tokenizer = Self { inner, max_tokens, lower_case, unknown };
-        let special = tokenizer.special(false);
+        let special = match form {
+            Form::Words => 0,
+            Form::Text | Form::Pair => tokenizer.special(form == Form::Pair),
+        };
         if max_tokens <= special {
             let message = format!("{max_tokens} leaves no room beside {special} special tokens");
             return Err(Error::new(Code::InvalidOption, "maxTokens", message));
@@ -226,10 +244,14 @@ impl Tokenizer {
         })
     }
 
-    /// Tokenizes a pair with the tokenizer's own form for pairs.
-    pub fn encode_pair(&self, first: &str, second: &str, limit: PairLimit) -> Result<Encoded> {
-        let tokens = |text: &str| self.tokens(&self.cased(text));
-        let (mut first, mut second) = (tokens(first)?, tokens(second)?);
+    /// Tokenizes one half of a pair.
+    pub fn half_pair(&self, text: &str) -> Result<HalfPair> {
+        self.tokens(&self.cased(text)).map(HalfPair)
+    }
+
+    /// Joins a pair with the tokenizer's own form for pairs.
+    pub fn encode_pair(&self, first: &HalfPair, second: &HalfPair, limit: PairLimit) -> Result<Encoded> {
+        let (mut first, mut second) = (first.0.clone(), second.0.clone());
         let lengths = (first.len(), second.len());
         let max_length = self.max_tokens.saturating_sub(self.special(true));
         match limit {
@@ -252,14 +274,15 @@ impl Tokenizer {
         self.finished(first, Some(second), truncated)
     }
 
-    /// Tokenizes without special tokens and without those that are unknown, as Model2Vec does: of a text not more than
-    /// `limit` tokens, and before that not more characters than so many tokens of the median length have.
-    pub fn encode_words(&self, text: &str, median: usize) -> Result<Encoded> {
-        let characters = self.max_tokens.saturating_mul(median);
+    /// Tokenizes without special tokens. With a median length of tokens also without unknown ones, and of not more characters
+    /// than so many tokens of that length have, as Model2Vec does.
+    pub fn encode_words(&self, text: &str, median: Option<usize>) -> Result<Encoded> {
+        let characters = median.map_or(usize::MAX, |median| self.max_tokens.saturating_mul(median));
+        let unknown = self.unknown.filter(|_| median.is_some());
         let head = text.char_indices().nth(characters).map_or(text, |(end, _)| &text[..end]);
         let encoding = self.tokens(head)?;
         let kept = encoding.len().min(self.max_tokens);
-        let ids: Vec<u32> = encoding.get_ids()[..kept].iter().copied().filter(|&id| Some(id) != self.unknown).collect();
+        let ids: Vec<u32> = encoding.get_ids()[..kept].iter().copied().filter(|&id| Some(id) != unknown).collect();
         let truncated = head.len() < text.len() || kept < encoding.len();
         Ok(Encoded { type_ids: vec![0; ids.len()], ids, unpooled: 0, truncated })
     }

@@ -33,6 +33,9 @@ pub trait Source {
 
     /// A `[rows, width]` embedding.
     fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<<Self::Weights as Weights>::Table>;
+
+    /// An embedding whose eight-bit integers, if it is stored so, are its values where no scales stand beside them.
+    fn unscaled_table(&mut self, name: &str, shape: [usize; 2]) -> Result<<Self::Weights as Weights>::Table>;
 }
 
 /// Something built from a source's weights. Must ask for the same weights in the same order every time.
@@ -57,6 +60,7 @@ enum Kind {
     Matrix,
     Vector,
     Table,
+    UnscaledTable,
 }
 
 /// One tensor of a weight.
@@ -203,6 +207,10 @@ impl<P: Pack, B: Blueprint> Sink for Loader<'_, P, B> {
             };
             let slot = &mut self.slots[target.slot];
             let part = &mut slot.parts[target.part];
+            let is_here = if target.scales { part.scales.is_some() } else { part.values.is_some() };
+            if slot.packed.is_some() || is_here {
+                return Err(Error::new(Code::InvalidWeights, name, "duplicate: it came before, from another file"));
+            }
             match target.scales {
                 true => part.scales = Some(values.into_f32(1)),
                 false => part.values = Some(values),
@@ -249,13 +257,16 @@ impl<P: Pack> Slot<P> {
         let mut whole: Option<Values> = None;
         for (part, name) in self.parts.iter_mut().zip(&self.names) {
             let mut values = part.values.take().unwrap_or(Values::F32(Vec::new()));
+            if part.scales.is_some() && values.dtype() != Dtype::Int8 {
+                let message = format!("scales: {file} has {} for rows that are not of eight bits", scales_of(name));
+                return Err(Error::new(Code::InvalidWeights, name, message));
+            }
             if let Values::Int8 { values: rows, scales } = &mut values
                 && scales.is_empty()
             {
                 *scales = match (part.scales.take(), self.kind) {
                     (Some(scales), _) => scales,
-                    // The integers of a static model's table are its values.
-                    (None, Kind::Table) => vec![1.0; rows.len() / width.max(1)],
+                    (None, Kind::UnscaledTable) => vec![1.0; rows.len() / width.max(1)],
                     (None, _) => {
                         let message = format!("scales: {file} has no {} for its eight-bit rows", scales_of(name));
                         return Err(Error::new(Code::InvalidWeights, name, message));
@@ -271,7 +282,7 @@ impl<P: Pack> Slot<P> {
         let values = whole.unwrap_or(Values::F32(Vec::new()));
         Ok(match (self.kind, self.shape.as_slice()) {
             (Kind::Matrix, &[rows, inputs]) => Packed::Matrix(pack.matrix(rows * count, inputs, values)?),
-            (Kind::Table, &[rows, width]) => Packed::Table(pack.table(rows, width, values)?),
+            (Kind::Table | Kind::UnscaledTable, &[rows, width]) => Packed::Table(pack.table(rows, width, values)?),
             _ => Packed::Vector(pack.vector(values.into_f32(1))?),
         })
     }
@@ -337,6 +348,10 @@ impl<P: Pack> Source for Declare<'_, P> {
     fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<()> {
         self.slot(Kind::Table, &[name.to_owned()], &shape)
     }
+
+    fn unscaled_table(&mut self, name: &str, shape: [usize; 2]) -> Result<()> {
+        self.slot(Kind::UnscaledTable, &[name.to_owned()], &shape)
+    }
 }
 
 /// The second run: gives the packed weights out in the order of the first.
@@ -389,6 +404,10 @@ impl<P: Pack> Source for Take<'_, P> {
             Packed::Table(table) => Ok(table),
             _ => Err(out_of_order(name)),
         }
+    }
+
+    fn unscaled_table(&mut self, name: &str, shape: [usize; 2]) -> Result<P::Table> {
+        self.table(name, shape)
     }
 }
 
