@@ -30,6 +30,7 @@ pub mod encoder;
 pub mod error;
 pub mod head;
 pub mod hub;
+pub mod kernels;
 pub mod load;
 pub mod model;
 pub mod ops;

@@ -1,0 +1,3 @@
+//! The processor's inner loops.
+
+pub mod pool;
