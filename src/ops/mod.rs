@@ -6,8 +6,12 @@
 //!
 //! Activations are one packed `[tokens, width]` tensor; texts are told apart by offsets. Padding does not exist.
 
+#[cfg(feature = "candle")]
 pub mod candle;
+pub mod cpu;
 pub mod host;
+
+pub use crate::kernels::{Activation, Half, NormKind, Pooling};
 
 use std::{ops::Range, sync::Arc};
 
@@ -38,36 +42,6 @@ pub struct Norm<W: Weights + ?Sized> {
     pub gain: W::Vector,
     pub bias: Option<W::Vector>,
     pub epsilon: f64,
-}
-
-/// What a [`Norm`] computes before gain and bias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormKind {
-    /// `(x - mean) / sqrt(variance + epsilon)`, biased variance.
-    Layer,
-    /// `x / sqrt(mean(x²) + epsilon)`.
-    Rms,
-}
-
-/// The function applied to the output of a [`Linear`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    None,
-    /// `x/2 (1 + erf(x/√2))`, the exact form.
-    Gelu,
-    /// The tanh approximation that configurations call `gelu_new` or `gelu_pytorch_tanh`.
-    GeluTanh,
-    Relu,
-    /// `x / (1 + exp(-x))`, also called swish.
-    Silu,
-    Tanh,
-}
-
-/// A half of a gated map's output columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Half {
-    First,
-    Second,
 }
 
 /// How a layer attends, within one text.
@@ -106,23 +80,6 @@ impl<W: Weights + ?Sized> Relative<W> {
         let reach = (self.buckets.len() / 2) as isize;
         self.buckets[(distance.clamp(-reach, reach) + reach) as usize] as usize
     }
-}
-
-/// How the token vectors of one text become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooling {
-    /// The first token.
-    Cls,
-    /// The largest value of each component.
-    Max,
-    /// The mean.
-    Mean,
-    /// The sum divided by the square root of the count.
-    MeanSqrtLen,
-    /// The mean weighted by position, the first token of the text counting 1.
-    WeightedMean,
-    /// The last token.
-    LastToken,
 }
 
 /// The rows of a packed tensor that belong to one text.

@@ -1,0 +1,122 @@
+//! Elementary functions on lanes, with the error that the tests of this file hold them to.
+
+use super::{Activation, lanes::Lanes};
+
+/// `e^x` for x up to 88, beyond which it stays; 0 below -87. Relative error at most 2e-7.
+///
+/// The reduction to `2^n e^r` and the polynomial are those of the Cephes library (`expf`, S. L. Moshier).
+#[inline(always)]
+pub fn exp<L: Lanes>(x: L) -> L {
+    let c = constants::<L>();
+    let bounded = x.at_least(c(-87.0)).at_most(c(88.0));
+    let n = (bounded * c(std::f32::consts::LOG2_E)).round();
+    // ln 2 in two parts, of which the first times n is exact.
+    let r = n.mul_add(c(2.121_944_4e-4), n.mul_add(c(-0.693_359_4), bounded));
+    let p = c(1.987_569_1e-4)
+        .mul_add(r, c(1.398_199_9e-3))
+        .mul_add(r, c(8.333_452e-3))
+        .mul_add(r, c(4.166_579_6e-2))
+        .mul_add(r, c(1.666_666_5e-1))
+        .mul_add(r, c(0.5));
+    let e = p.mul_add(r * r, r) + c(1.0);
+    (e * n.exp2_of_integer()).zero_below(x, c(-87.0))
+}
+
+/// `1 - erf(x)` for x of at least 0. Absolute error at most 3e-7.
+///
+/// Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
+#[inline(always)]
+fn erfc_of_positive<L: Lanes>(x: L) -> L {
+    let c = constants::<L>();
+    let t = c(1.0) / x.mul_add(c(0.327_591_1), c(1.0));
+    let p = c(1.061_405_4)
+        .mul_add(t, c(-1.453_152))
+        .mul_add(t, c(1.421_413_8))
+        .mul_add(t, c(-0.284_496_72))
+        .mul_add(t, c(0.254_829_6));
+    p * t * exp(c(0.0) - x * x)
+}
+
+/// `x/2 (1 + erf(x/√2))`. Error at most 3e-7 times |x|.
+#[inline(always)]
+pub fn gelu<L: Lanes>(x: L) -> L {
+    let c = constants::<L>();
+    let half = (x * c(0.5)).abs();
+    let tail = half * erfc_of_positive((x * c(std::f32::consts::FRAC_1_SQRT_2)).abs());
+    // x - tail for positive x, -tail for negative x.
+    (x * c(0.5) + half) - tail
+}
+
+/// The hyperbolic tangent. Absolute error at most 2e-7.
+#[inline(always)]
+pub fn tanh<L: Lanes>(x: L) -> L {
+    let c = constants::<L>();
+    c(1.0) - c(2.0) / (exp(x + x) + c(1.0))
+}
+
+/// The approximation of GELU by tanh, `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`. Error at most 3e-7 times |x|.
+#[inline(always)]
+pub fn gelu_tanh<L: Lanes>(x: L) -> L {
+    let c = constants::<L>();
+    // With 1 + tanh(y) = 2 / (1 + e^-2y).
+    let y = x * (x * x).mul_add(c(0.044_715), c(1.0)) * c(2.0 * 0.797_884_6);
+    x / (exp(c(0.0) - y) + c(1.0))
+}
+
+/// `x / (1 + e^-x)`. Error at most 3e-7 times |x|.
+#[inline(always)]
+pub fn silu<L: Lanes>(x: L) -> L {
+    let c = constants::<L>();
+    x / (exp(c(0.0) - x) + c(1.0))
+}
+
+#[inline(always)]
+pub fn relu<L: Lanes>(x: L) -> L {
+    x.at_least(constants::<L>()(0.0))
+}
+
+/// Applies an activation in place.
+///
+/// # Safety
+/// The processor must have the instructions of `L`; `x` must be valid for `count` values.
+#[inline(always)]
+pub unsafe fn activate<L: Lanes>(x: *mut f32, count: usize, activation: Activation) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match activation {
+            Activation::None => {}
+            Activation::Gelu => map(x, count, gelu::<L>),
+            Activation::GeluTanh => map(x, count, gelu_tanh::<L>),
+            Activation::Relu => map(x, count, relu::<L>),
+            Activation::Silu => map(x, count, silu::<L>),
+            Activation::Tanh => map(x, count, tanh::<L>),
+        }
+    }
+}
+
+/// Applies a function in place.
+///
+/// # Safety
+/// The processor must have the instructions of `L`; `x` must be valid for `count` values.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+unsafe fn map<L: Lanes>(x: *mut f32, count: usize, function: impl Fn(L) -> L) {
+    let whole = count - count % L::COUNT;
+    // SAFETY: the caller's promise.
+    unsafe {
+        for at in (0..whole).step_by(L::COUNT) {
+            function(L::load(x.add(at))).store(x.add(at));
+        }
+        if whole < count {
+            let rest = L::load_first(x.add(whole), count - whole, 0.0);
+            function(rest).store_first(x.add(whole), count - whole);
+        }
+    }
+}
+
+/// Makes constants of a type that is in use.
+#[inline(always)]
+fn constants<L: Lanes>() -> impl Fn(f32) -> L {
+    // SAFETY: every caller holds a value of the type, which exists only where its instructions do.
+    |value| unsafe { L::splat(value) }
+}

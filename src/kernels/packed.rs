@@ -1,0 +1,85 @@
+//! Weights in panels, as tiles read them.
+
+use std::fmt;
+
+use super::{Aligned, Kernels, Number, sets::Set};
+
+/// A `[outputs, inputs]` weight, packed for one instruction set.
+pub struct Matrix {
+    pub outputs: usize,
+    pub inputs: usize,
+    pub(super) form: Form,
+    pub(super) set: &'static Set,
+}
+
+/// Panels of f32 and f16 are `[inputs][columns]`; see `matmul_int8` for the others.
+pub(super) enum Form {
+    F32(Aligned<f32>),
+    F16(Aligned<u16>),
+    Int8 {
+        values: Aligned<i8>,
+        /// Of each output channel the sum of its weights, and their scale.
+        sums: Aligned<i32>,
+        scales: Aligned<f32>,
+        /// Inputs, filled up to whole groups.
+        padded: usize,
+    },
+}
+
+impl fmt::Debug for Matrix {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let form = match self.form {
+            Form::F32(_) => "f32",
+            Form::F16(_) => "f16",
+            Form::Int8 { .. } => "int8",
+        };
+        write!(formatter, "Matrix([{}, {}] {form} for {})", self.outputs, self.inputs, self.set.name)
+    }
+}
+
+/// Packing; `None` where there is no memory.
+impl Kernels {
+    /// Packs row-major values.
+    pub fn matrix_f32(&self, outputs: usize, inputs: usize, values: &[f32]) -> Option<Matrix> {
+        let form = Form::F32(panels(values, outputs, inputs, self.set.columns, 1)?);
+        Some(Matrix { outputs, inputs, form, set: self.set })
+    }
+
+    /// Packs row-major f16 in their bits.
+    pub fn matrix_f16(&self, outputs: usize, inputs: usize, values: impl Iterator<Item = u16>) -> Option<Matrix> {
+        let values: Vec<u16> = values.collect();
+        let form = Form::F16(panels(&values, outputs, inputs, self.set.columns, 1)?);
+        Some(Matrix { outputs, inputs, form, set: self.set })
+    }
+
+    /// Packs row-major values of eight bits with a scale per row.
+    pub fn matrix_int8(&self, outputs: usize, inputs: usize, values: &[i8], scales: &[f32]) -> Option<Matrix> {
+        assert!(scales.len() == outputs, "one scale per output channel");
+        let (columns, group) = (self.set.int8_columns, self.set.int8_group);
+        let packed = panels(values, outputs, inputs, columns, group)?;
+        let mut sums = Aligned::<i32>::zeros(outputs.next_multiple_of(columns))?;
+        for (sum, row) in sums.iter_mut().zip(values.chunks_exact(inputs.max(1))) {
+            *sum = row.iter().map(|&value| i32::from(value)).sum();
+        }
+        let mut padded_scales = Aligned::<f32>::zeros(outputs.next_multiple_of(columns))?;
+        padded_scales[..outputs].copy_from_slice(scales);
+        let padded = inputs.next_multiple_of(group);
+        let form = Form::Int8 { values: packed, sums, scales: padded_scales, padded };
+        Some(Matrix { outputs, inputs, form, set: self.set })
+    }
+}
+
+/// Row-major rows as `[panels][inputs / group][columns][group]`, filled up with zeros.
+fn panels<T: Number>(values: &[T], outputs: usize, inputs: usize, columns: usize, group: usize) -> Option<Aligned<T>> {
+    assert!(values.len() == outputs * inputs, "matrix: shape");
+    let padded = inputs.next_multiple_of(group);
+    let mut packed = Aligned::zeros(outputs.next_multiple_of(columns) * padded)?;
+    for (row, values) in values.chunks_exact(inputs.max(1)).enumerate() {
+        let panel = &mut packed[row / columns * columns * padded..][..columns * padded];
+        let column = row % columns;
+        for (at, values) in values.chunks(group).enumerate() {
+            panel[(at * columns + column) * group..][..values.len()].copy_from_slice(values);
+        }
+    }
+    Some(packed)
+}
