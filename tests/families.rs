@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs};
 use common::{Dense as _, Memory, difference, json, path, read};
 use serde_json::Value;
 use wick_embed::{
-    Code, Dtype, Embedder, EncodeOptions, LoadOptions, Output, RerankOptions, Reranker, Role, SparseVector,
+    Code, Device, Dtype, Embedder, EncodeOptions, LoadOptions, Output, RerankOptions, Reranker, Role, SparseVector,
     platform::{
         Files,
         native::{Directory, FileBody, block_on},
@@ -68,6 +68,7 @@ impl Files for Named {
 
 struct Check {
     fixture: String,
+    device: Device,
     /// The name of the original on the hub, where prompts are known by it.
     model: Option<String>,
     failures: Vec<String>,
@@ -78,7 +79,7 @@ impl Check {
     fn within(&mut self, what: &str, error: f32, tolerance: f32) {
         self.checked += 1;
         if error.is_nan() || error > tolerance {
-            self.failures.push(format!("{}: {what}: {error:e} > {tolerance:e}", self.fixture));
+            self.failures.push(format!("{} on {:?}: {what}: {error:e} > {tolerance:e}", self.fixture, self.device));
         }
     }
 
@@ -91,6 +92,7 @@ impl Check {
             Some(options) => serde_json::from_value(options.clone()).expect("load options"),
             None => LoadOptions::default(),
         };
+        options.device = self.device;
         options.weights = case["file"].as_str().map(str::to_owned);
         // sentence-transformers cuts what is normalised already unless it is asked to normalise again; we always do.
         let renormalize = options.dimensions.is_some() && options.normalize.is_none();
@@ -146,10 +148,11 @@ impl Check {
     }
 
     fn rerank(&mut self, folder: &str, index: usize, case: &Value) {
-        let options: RerankOptions = match case.get("options") {
+        let mut options: RerankOptions = match case.get("options") {
             Some(options) => serde_json::from_value(options.clone()).expect("rerank options"),
             None => RerankOptions::default(),
         };
+        options.device = self.device;
         let reranker = match block_on(Reranker::load(&self.files(folder), &options, &())) {
             Ok(reranker) => reranker,
             Err(error) => return self.failures.push(format!("{}: rerank {index}: {error}", self.fixture)),
@@ -190,16 +193,15 @@ fn every_fixture_equals_the_original_program() {
             continue; // of another form, with a test of its own
         }
         let model = expected["model"].as_str().map(str::to_owned);
-        let mut check = Check { fixture: name, model, failures: Vec::new(), checked: 0 };
-        cases.iter().enumerate().for_each(|(index, case)| check.case(&folder, index, case));
-        pairs.iter().enumerate().for_each(|(index, case)| check.rerank(&folder, index, case));
-        println!(
-            "{}: {} of {} checks passed",
-            check.fixture,
-            check.checked - check.failures.len().min(check.checked),
-            check.checked
-        );
-        failures.append(&mut check.failures);
+        for device in [Device::Cpu, Device::Reference] {
+            let fixture = name.clone();
+            let mut check = Check { fixture, device, model: model.clone(), failures: Vec::new(), checked: 0 };
+            cases.iter().enumerate().for_each(|(index, case)| check.case(&folder, index, case));
+            pairs.iter().enumerate().for_each(|(index, case)| check.rerank(&folder, index, case));
+            let passed = check.checked - check.failures.len().min(check.checked);
+            println!("{name} on {device:?}: {passed} of {} checks passed", check.checked);
+            failures.append(&mut check.failures);
+        }
         fixtures += 1;
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use common::{Dense as _, Memory, cosine, difference, encode, json, minilm, minilm_with, read};
 use serde_json::Value;
-use wick_embed::{Code, Embedder, LoadOptions, Role, Watch, platform::native::block_on};
+use wick_embed::{Code, Device, Dtype, Embedder, LoadOptions, Role, Vectors, Watch, platform::native::block_on};
 
 fn floats(value: &Value) -> Vec<f32> {
     let numbers = value.as_array().expect("an array");
@@ -139,21 +139,48 @@ fn spearman(left: &[f64], right: &[f64]) -> f64 {
     covariance(&left, &right) / (covariance(&left, &left) * covariance(&right, &right)).sqrt()
 }
 
-/// MTEB's published STS-B test score for this model: 82.0325.
-#[test]
-fn stsb_spearman() {
+/// STS-B test: the scores, and the sentences of each pair one after the other.
+fn stsb() -> (Vec<f64>, Vec<String>) {
     let table = String::from_utf8(read("build/stsb-en-test.tsv")).expect("UTF-8");
     let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows.len(), 1379);
-    let texts: Vec<&str> = rows.iter().flat_map(|row| [row[1], row[2]]).collect();
-    let output = encode(&minilm(), &texts);
-    let scores: Vec<f64> = rows.iter().map(|row| row[0].parse().expect("a score")).collect();
-    let cosines: Vec<f64> = (0..rows.len())
-        .map(|index| cosine(output.vectors().row(2 * index), output.vectors().row(2 * index + 1)))
-        .collect();
-    let score = 100.0 * spearman(&scores, &cosines);
+    let scores = rows.iter().map(|row| row[0].parse().expect("a score")).collect();
+    (scores, rows.iter().flat_map(|row| [row[1].to_owned(), row[2].to_owned()]).collect())
+}
+
+/// Spearman's correlation of scores with the cosines of pairs, times 100.
+fn stsb_score(scores: &[f64], vectors: &Vectors) -> f64 {
+    let cosines: Vec<f64> =
+        (0..scores.len()).map(|index| cosine(vectors.row(2 * index), vectors.row(2 * index + 1))).collect();
+    100.0 * spearman(scores, &cosines)
+}
+
+/// MTEB's published STS-B test score for this model is 82.0325. Eight bits lose next to nothing of it, and no sentence strays.
+#[test]
+fn stsb_in_f32_and_in_eight_bits() {
+    let (scores, texts) = stsb();
+    let exact = encode(&minilm(), &texts);
+    let score = stsb_score(&scores, exact.vectors());
     println!("STS-B test Spearman x 100: {score:.4}");
     assert!((score - 82.0325).abs() < 0.01, "{score}");
+
+    let eight_bits = minilm_with(&LoadOptions { dtype: Some(Dtype::Int8), ..LoadOptions::default() });
+    let near = encode(&eight_bits, &texts);
+    let lowest = exact.vectors().rows().zip(near.vectors().rows()).map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
+    let loss = score - stsb_score(&scores, near.vectors());
+    println!("in eight bits {loss:.4} less, lowest cosine to f32 {lowest:.5}");
+    assert!(lowest >= 0.995 && loss <= 0.3, "{lowest} {loss}");
+}
+
+/// The kernels against stock Candle operations on real weights.
+#[test]
+fn the_processors_executor_agrees_with_the_reference() {
+    let (_, texts) = stsb();
+    let reference = minilm_with(&LoadOptions { device: Device::Reference, ..LoadOptions::default() });
+    let (a, b) = (encode(&minilm(), &texts[..200]), encode(&reference, &texts[..200]));
+    let error = difference(&a.vectors().values, &b.vectors().values);
+    println!("largest difference {error:.1e}");
+    assert!(error < 1e-6 && error > 0.0, "{error}");
 }
 
 #[test]

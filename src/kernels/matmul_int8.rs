@@ -1,4 +1,8 @@
-//! Products of weights of eight bits, one scale per output channel, with activations of seven, scaled anew for each row.
+//! Products of weights of eight bits, one scale per output channel, with activations of seven, scaled anew for each span of a row.
+//!
+//! One scale for a whole row is not enough: a few channels of a transformer's hidden states are far larger than the others, which
+//! then get few of the 128 steps. Over STS-B's sentences the lowest cosine of all-MiniLM-L6-v2 to its f32 vectors is 0.994 with a
+//! scale per row and 0.997 with one per 192 values; the weights' own rounding leaves 0.999.
 
 use std::{marker::PhantomData, ptr};
 
@@ -10,14 +14,22 @@ use super::{
 /// The largest quantised activation.
 const TOP: f32 = 127.0;
 
-/// A quantised row stands for `scale * (value - zero_point)`.
+/// Neighbouring inputs that share a scale. A multiple of every instruction's group.
+pub const SPAN: usize = 192;
+
+/// Spans of a row.
+pub fn spans(inputs: usize) -> usize {
+    inputs.div_ceil(SPAN)
+}
+
+/// A quantised span stands for `scale * (value - zero_point)`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quantized {
     pub scale: f32,
     pub zero_point: i32,
 }
 
-/// Rounds a row of `count` values to seven bits and fills it up with zeros to `padded`. A value that is not finite makes the scale so.
+/// Rounds a span of `count` values to seven bits and fills it up with zeros to `padded`. A value that is not finite makes the scale so.
 ///
 /// # Safety
 /// The processor must have the instructions of `I`; `x` must be readable for `count` values and `to` writable for `padded`.
@@ -69,10 +81,11 @@ pub struct Int8Product {
     pub inputs: usize,
     /// Rows of the instruction's kind of activations.
     pub x: *const u8,
+    /// `[rows][spans]`.
     pub rows: *const Quantized,
     /// The first of the panels.
     pub panels: *const i8,
-    /// Of each column of the panels the sum of its weights.
+    /// Of each span and column of a panel the sum of its weights, `[panels][spans][columns]`.
     pub column_sums: *const i32,
     pub column_scales: *const f32,
 }
@@ -100,46 +113,54 @@ impl<I: Int8, const VECTORS: usize> Product for Int8Tiles<'_, I, VECTORS> {
         let inputs = product.inputs;
         // SAFETY: all places lie within what the caller promised.
         unsafe {
-            let rows = product.rows.add(row);
-            let column_sums = product.column_sums.add(panel * columns);
-            let mut sums: [[[I::Sums; VECTORS]; PANELS]; ROWS] = std::array::from_fn(|row| {
-                std::array::from_fn(|panel| {
-                    std::array::from_fn(|vector| {
-                        I::start((*rows.add(row)).zero_point, column_sums.add(panel * columns + vector * lanes))
-                    })
-                })
-            });
+            let spans = spans(inputs);
+            let rows = product.rows.add(row * spans);
+            let column_sums = product.column_sums.add(panel * columns * spans);
+            let column_scales = product.column_scales.add(panel * columns);
             let mut weights = product.panels.add(panel * columns * inputs);
             let mut from: [*const I::Activation; ROWS] =
                 std::array::from_fn(|at| product.x.cast::<I::Activation>().add((row + at) * inputs));
-            for _ in 0..inputs / I::GROUP {
-                let loaded: [[I::Weights; VECTORS]; PANELS] = std::array::from_fn(|panel| {
-                    std::array::from_fn(|vector| {
-                        I::weights(weights.add(panel * columns * inputs + vector * lanes * I::GROUP))
+            for span in 0..spans {
+                let quantized = |row: usize| *rows.add(row * spans + span);
+                let mut sums: [[[I::Sums; VECTORS]; PANELS]; ROWS] = std::array::from_fn(|row| {
+                    let zero_point = quantized(row).zero_point;
+                    std::array::from_fn(|panel| {
+                        let column_sums = column_sums.add((panel * spans + span) * columns);
+                        std::array::from_fn(|vector| I::start(zero_point, column_sums.add(vector * lanes)))
                     })
                 });
-                for row in 0..ROWS {
-                    let values = I::activations(from[row]);
-                    from[row] = from[row].add(I::GROUP);
-                    for panel in 0..PANELS {
-                        for vector in 0..VECTORS {
-                            sums[row][panel][vector] = I::dot(sums[row][panel][vector], loaded[panel][vector], values);
+                for _ in 0..SPAN.min(inputs - span * SPAN) / I::GROUP {
+                    let loaded: [[I::Weights; VECTORS]; PANELS] = std::array::from_fn(|panel| {
+                        std::array::from_fn(|vector| {
+                            I::weights(weights.add(panel * columns * inputs + vector * lanes * I::GROUP))
+                        })
+                    });
+                    for row in 0..ROWS {
+                        let values = I::activations(from[row]);
+                        from[row] = from[row].add(I::GROUP);
+                        for panel in 0..PANELS {
+                            for vector in 0..VECTORS {
+                                sums[row][panel][vector] =
+                                    I::dot(sums[row][panel][vector], loaded[panel][vector], values);
+                            }
                         }
                     }
+                    weights = weights.add(columns * I::GROUP);
                 }
-                weights = weights.add(columns * I::GROUP);
-            }
-            let zero = I::Lanes::splat(0.0);
-            let column_scales = product.column_scales.add(panel * columns);
-            for panel in 0..PANELS {
-                for vector in 0..VECTORS {
-                    let at = panel * columns + vector * lanes;
-                    let scales = I::Lanes::load(column_scales.add(at));
-                    let bias = if bias.is_null() { zero } else { I::Lanes::load(bias.add(at)) };
-                    for row in 0..ROWS {
-                        let scale = I::Lanes::splat((*rows.add(row)).scale) * scales;
-                        let y = y.start.add(row * y.stride + at);
-                        I::to_f32(sums[row][panel][vector]).mul_add(scale, bias).store(y);
+                for panel in 0..PANELS {
+                    for vector in 0..VECTORS {
+                        let at = panel * columns + vector * lanes;
+                        let scales = I::Lanes::load(column_scales.add(at));
+                        for row in 0..ROWS {
+                            let y = y.start.add(row * y.stride + at);
+                            let before = match span {
+                                0 if bias.is_null() => I::Lanes::splat(0.0),
+                                0 => I::Lanes::load(bias.add(at)),
+                                _ => I::Lanes::load(y),
+                            };
+                            let scale = I::Lanes::splat(quantized(row).scale) * scales;
+                            I::to_f32(sums[row][panel][vector]).mul_add(scale, before).store(y);
+                        }
                     }
                 }
             }
