@@ -1,8 +1,9 @@
 //! Products of weights of eight bits, one scale per output channel, with activations of seven, scaled anew for each span of a row.
 //!
 //! One scale for a whole row is not enough: a few channels of a transformer's hidden states are far larger than the others, which
-//! then get few of the 128 steps. Over STS-B's sentences the lowest cosine of all-MiniLM-L6-v2 to its f32 vectors is 0.994 with a
-//! scale per row and 0.997 with one per 192 values; the weights' own rounding leaves 0.999.
+//! then get few of the 128 steps. Over the first 500 of STS-B's sentences the lowest cosine of all-MiniLM-L6-v2 to its f32 vectors is 0.9943
+//! with a scale per row, 0.9971 with one per 192 values and 0.9981 with one per 96; the weights' own rounding leaves 0.9992.
+//! Over all sentences the lowest is 0.988.
 
 use std::{marker::PhantomData, ptr};
 
