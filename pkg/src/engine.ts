@@ -2,7 +2,7 @@
 
 import { isFailure, type Failure } from "./errors.js";
 import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
-import init, { Bm25Engine, EmbedderEngine, RerankerEngine, lastPanic } from "./wick_embed.js";
+import init, { Bm25Engine, EmbedderEngine, RerankerEngine, panicMessage } from "./wick_embed.js";
 
 /** What differs between a browser and Node. */
 export interface Runtime {
@@ -153,7 +153,7 @@ export class EngineHost {
     // Anything else came out of the module itself: after a trap its memory is in no known state.
     let detail = error instanceof Error ? error.message : String(error);
     try {
-      detail = lastPanic() || detail;
+      detail = panicMessage() || detail;
     } catch {
       // The trap's own message has to do.
     }
