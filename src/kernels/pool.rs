@@ -59,6 +59,11 @@ impl Pool {
         Self::new(threads.map_or_else(unasked, NonZeroUsize::get))
     }
 
+    /// With so many threads, or as many as the processor runs at once.
+    pub fn with(threads: Option<std::num::NonZeroUsize>) -> Self {
+        Self::new(threads.map_or(1, std::num::NonZeroUsize::get))
+    }
+
     /// How many threads take part, the caller's included.
     pub fn threads(&self) -> usize {
         self.threads
