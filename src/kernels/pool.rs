@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Most threads of a pool.
-pub const MOST: usize = 256;
+const MOST: usize = 256;
 
 /// Most threads of a pool that was asked for no number: where there are more, most calls have too little work for them.
 const MOST_UNASKED: usize = 16;
@@ -57,11 +57,6 @@ impl Pool {
     pub fn with(threads: Option<NonZeroUsize>) -> Self {
         let unasked = || thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_UNASKED));
         Self::new(threads.map_or_else(unasked, NonZeroUsize::get))
-    }
-
-    /// With so many threads, or as many as the processor runs at once.
-    pub fn with(threads: Option<std::num::NonZeroUsize>) -> Self {
-        Self::new(threads.map_or(1, std::num::NonZeroUsize::get))
     }
 
     /// How many threads take part, the caller's included.
