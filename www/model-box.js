@@ -6,8 +6,8 @@ import { explain } from "./explain.js";
 /** A model of this site. */
 const own = (name) => ({ source: `./models/${name}/`, name, origin: "from this site" });
 const DEFAULT = own("all-MiniLM-L6-v2");
-/** In words what `embedder.device` says. The page loads every model in a worker. */
-const DEVICES = { wasm: "WebAssembly, 1 worker" };
+/** In words what `embedder.device` says. */
+const DEVICES = { wasm: "WebAssembly" };
 
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
@@ -74,11 +74,11 @@ export function modelBox({ onLoad, onCancel }) {
       bytes.textContent = total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : `${megabytes(loaded)} MB`;
     },
 
-    loaded({ device, dimensions, maxTokens }, ms) {
+    loaded({ device, threads, dimensions, maxTokens }, ms) {
       isLoading = false;
       bar.value = 1;
       offer("");
-      show({ device: DEVICES[device] ?? device, "load-time": duration(ms), dimensions, "max-tokens": maxTokens });
+      show({ device: `${DEVICES[device] ?? device}, ${plural(threads, "thread")}`, "load-time": duration(ms), dimensions, "max-tokens": maxTokens });
       show({ bytes: `${megabytes(size)} MB` });
     },
 

@@ -21,6 +21,8 @@ import type { Device, EncodeOptions, LoadOptions, Output, OutputKind, Role, Sour
 export abstract class EmbedderBase extends Model {
   /** Where the model computes. */
   readonly device: Device;
+  /** How many threads compute: those that {@link LoadOptions.threads} asked for, or one where there can be no others. */
+  readonly threads: number;
   /** Components of a dense vector; of a model that gives none, entries of the vocabulary. */
   readonly dimensions: number;
   /** Most tokens of a text, special tokens included; what is longer is cut. */
@@ -31,6 +33,7 @@ export abstract class EmbedderBase extends Model {
   protected constructor(client: Client, loaded: Loaded) {
     super(client);
     this.device = loaded.device;
+    this.threads = loaded.threads;
     this.dimensions = loaded.dimensions;
     this.maxTokens = loaded.maxTokens;
     this.outputs = Object.freeze(loaded.outputs);

@@ -1,13 +1,13 @@
 /** Runs calls on the WebAssembly module, one after the other. Lives in the worker, or on the page with `worker: false`. */
 
 import { isFailure, type Failure } from "./errors.js";
+import { startHelpers, threadsWanted, type Helpers } from "./helpers.js";
+import { start, type Glue, type Started } from "./module.js";
 import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
-import init, { Bm25Engine, EmbedderEngine, RerankerEngine, lastPanic } from "./wick_embed.js";
+import type { Bm25Engine, EmbedderEngine, RerankerEngine } from "./wick_embed_threads.js";
 
 /** What differs between a browser and Node. */
 export interface Runtime {
-  /** The module's file: an address to compile from while it streams, or bytes. */
-  wasm(): Promise<WasmSource | URL>;
   fetch(url: string, init: RequestInit): Promise<Response>;
   /**
    * Calls back when the module traps outside a call into it (a trap in a resumed future reaches nobody's `catch`).
@@ -28,14 +28,18 @@ type Send = (reply: Reply, transfer: ArrayBuffer[]) => void;
 export class EngineHost {
   readonly #runtime: Runtime;
   readonly #send: Send;
+  readonly #helpers: Helpers | undefined;
   readonly #aborts = new Map<number, AbortController>();
   #queue: Promise<void> = Promise.resolve();
+  #glue: Glue | undefined;
   /** What the first call loaded. */
   #model: EmbedderEngine | RerankerEngine | Bm25Engine | undefined;
 
-  constructor(runtime: Runtime, send: Send) {
+  /** With `helpers` where this thread may wait for others, as a worker may and a page may not. */
+  constructor(runtime: Runtime, send: Send, helpers?: Helpers) {
     this.#runtime = runtime;
     this.#send = send;
+    this.#helpers = helpers;
   }
 
   receive(request: Request): void {
@@ -83,41 +87,48 @@ export class EngineHost {
     const progress = throttled((done, total, file) => this.#send({ id, progress: { done, total, file } }, []));
     switch (call.kind) {
       case "load":
-        return (this.#model = await EmbedderEngine.load(...(await this.#files(call)), progress, abort)).describe();
+        return this.#load("EmbedderEngine", call, progress, abort);
       case "loadReranker":
-        return (this.#model = await RerankerEngine.load(...(await this.#files(call)), progress, abort)).describe();
-      case "fitBm25":
-        await this.#start(call.wasm);
-        return (this.#model = Bm25Engine.fit(call.texts as string[], call.options)).describe();
-      case "loadBm25":
-        await this.#start(call.wasm);
-        return (this.#model = Bm25Engine.load(await this.#bytes(call.source, abort.signal), call.analyzer)).describe();
+        return this.#load("RerankerEngine", call, progress, abort);
+      case "fitBm25": {
+        const { glue } = await this.#start(call.wasm);
+        return (this.#model = glue.Bm25Engine.fit(call.texts as string[], call.options)).describe();
+      }
+      case "loadBm25": {
+        const { glue } = await this.#start(call.wasm);
+        return (this.#model = glue.Bm25Engine.load(await this.#bytes(call.source, abort.signal), call.analyzer)).describe();
+      }
       case "encode":
-        return this.#loaded(EmbedderEngine).encode(call.texts as string[], call.options, progress, abort.signal);
+        return this.#loaded<EmbedderEngine>().encode(call.texts as string[], call.options, progress, abort.signal);
       case "tokenize":
-        return this.#loaded(EmbedderEngine).tokenize(call.texts as string[], call.role);
+        return this.#loaded<EmbedderEngine>().tokenize(call.texts as string[], call.role);
       case "decode":
-        return this.#loaded<EmbedderEngine | Bm25Engine>(EmbedderEngine, Bm25Engine).decode(call.indices);
+        return this.#loaded<EmbedderEngine | Bm25Engine>().decode(call.indices);
       case "rerank":
-        return this.#loaded(RerankerEngine).rerank(call.query, call.texts as string[], call.topK, progress, abort.signal);
+        return this.#loaded<RerankerEngine>().rerank(call.query, call.texts as string[], call.topK, progress, abort.signal);
       case "encodeBm25":
-        return this.#loaded(Bm25Engine).encode(call.texts as string[], call.role);
+        return this.#loaded<Bm25Engine>().encode(call.texts as string[], call.role);
       case "saveBm25":
-        return this.#loaded(Bm25Engine).save();
+        return this.#loaded<Bm25Engine>().save();
     }
   }
 
   /** The model. A face makes no call that its own kind of model does not answer. */
-  #loaded<T>(...kinds: (Function & { prototype: T })[]): T {
-    if (kinds.some((kind) => this.#model instanceof kind)) return this.#model as T;
-    throw { code: "disposed", at: "engine", message: "the model was disposed" } satisfies Failure;
+  #loaded<T extends EmbedderEngine | RerankerEngine | Bm25Engine>(): T {
+    if (!this.#model) throw { code: "disposed", at: "engine", message: "the model was disposed" } satisfies Failure;
+    return this.#model as T;
   }
 
-  /** Starts the module, and gives what it needs to load a model's files. */
-  async #files({ source, options, cache, headers, wasm }: LoadCall | LoadRerankerCall) {
-    await this.#start(wasm);
+  /** Loads a model from its files. Threads start meanwhile; the model is told of those that were asked for. */
+  async #load(kind: "EmbedderEngine" | "RerankerEngine", call: LoadCall | LoadRerankerCall, progress: Progress, abort: AbortController) {
+    const { source, cache, headers } = call;
+    const wanted = threadsWanted(this.#helpers, call.options.threads);
+    const { glue, module, memory } = await this.#start(call.wasm, wanted > 1);
+    const helpers = this.#helpers && memory ? startHelpers(this.#helpers, wanted - 1, { module, memory }) : 0;
+    const options = { ...call.options, threads: memory ? wanted : 1 };
     const fetch = (url: string, init: RequestInit) => this.#runtime.fetch(url, headers ? { ...init, headers } : init);
-    return [source, options, cache, fetch] as const;
+    const model = (this.#model = await glue[kind].load(source, options, cache, fetch, progress, abort));
+    return { ...model.describe(), threads: 1 + (await helpers) };
   }
 
   /** Saved statistics as bytes. */
@@ -136,16 +147,10 @@ export class EngineHost {
     }
   }
 
-  async #start(wasm: WasmSource | undefined): Promise<void> {
-    const source = wasm ?? (await this.#runtime.wasm());
-    try {
-      await init({ module_or_path: source as BufferSource });
-    } catch (cause) {
-      const message = `the engine did not start: ${cause instanceof Error ? cause.message : String(cause)}`;
-      const broken = cause instanceof WebAssembly.CompileError || cause instanceof WebAssembly.LinkError;
-      const code = broken ? "executor" : cause instanceof RangeError ? "out_of_memory" : "network";
-      throw { code, at: "wick_embed_bg.wasm", message } satisfies Failure;
-    }
+  async #start(wasm: WasmSource | undefined, shared = false): Promise<Started> {
+    const started = await start((url, init) => this.#runtime.fetch(url, init), wasm, shared);
+    this.#glue = started.glue;
+    return started;
   }
 
   #failure(error: unknown): Failure {
@@ -153,7 +158,7 @@ export class EngineHost {
     // Anything else came out of the module itself: after a trap its memory is in no known state.
     let detail = error instanceof Error ? error.message : String(error);
     try {
-      detail = lastPanic() || detail;
+      detail = this.#glue?.panicMessage() || detail;
     } catch {
       // The trap's own message has to do.
     }

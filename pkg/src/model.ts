@@ -59,7 +59,7 @@ export function load<C extends Extract<Call, { options: object; source: Resolved
   const call = {
     kind,
     source: resolveSource(host, source, options),
-    options: { ...engineOptions, ...pick(options, "dtype", "weights") },
+    options: { ...engineOptions, ...pick(options, "dtype", "weights", "threads") },
     cache,
     ...(headers && { headers }),
   } as C;

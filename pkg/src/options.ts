@@ -10,6 +10,7 @@ export function invalid(at: string, message: string, cause?: unknown): WickError
 type Check = (value: unknown) => string | undefined;
 
 const whole: Check = (value) => (Number.isSafeInteger(value) && (value as number) >= 1 ? undefined : `${show(value)} is no whole number above zero`);
+const threads: Check = (value) => whole(value) ?? ((value as number) > 64 ? `${show(value)} is more than 64` : undefined);
 const flag: Check = (value) => (typeof value === "boolean" ? undefined : `${show(value)} is neither true nor false`);
 const oneOf = (...words: string[]): Check => (value) => (words.includes(value as string) ? undefined : `${show(value)} is none of ${words.join(", ")}`);
 const text: Check = (value) => {
@@ -26,6 +27,7 @@ const checks = {
   device: oneOf("auto", "wasm"),
   dtype: oneOf("auto", "f32", "f16", "int8"),
   weights: text,
+  threads,
   maxTokens: whole,
   maxQueryTokens: whole,
   dimensions: whole,

@@ -16,10 +16,11 @@ interface First {
   wasm?: WasmSource;
 }
 
-/** How weights are held and where they are; `dtype` is absent for `"auto"`. */
+/** How weights are held, where they are, and how many threads compute; `dtype` is absent for `"auto"`. */
 interface Held {
   dtype?: Dtype;
   weights?: string;
+  threads?: number;
 }
 
 interface ModelCall extends First {
@@ -101,6 +102,7 @@ export type Call =
 
 export interface Loaded {
   device: Device;
+  threads: number;
   dimensions: number;
   maxTokens: number;
   outputs: OutputKind[];
@@ -144,7 +146,7 @@ export interface Reranked {
 /** The answer to each kind of call. */
 export interface Answers {
   load: Loaded;
-  loadReranker: Pick<Loaded, "device" | "maxTokens">;
+  loadReranker: Pick<Loaded, "device" | "threads" | "maxTokens">;
   fitBm25: Pick<Loaded, "dimensions">;
   loadBm25: Pick<Loaded, "dimensions">;
   encode: Encoded;

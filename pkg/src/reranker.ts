@@ -16,12 +16,15 @@ import type { Device, RerankOptions, Ranked, RerankerLoadOptions, Source } from 
 export abstract class RerankerBase extends Model {
   /** Where the model computes. */
   readonly device: Device;
+  /** How many threads compute: those that {@link RerankerLoadOptions.threads} asked for, or one where there can be no others. */
+  readonly threads: number;
   /** Most tokens of a query and a document together, special tokens included; what is longer is cut. */
   readonly maxTokens: number;
 
   protected constructor(client: Client, loaded: Answers["loadReranker"]) {
     super(client);
     this.device = loaded.device;
+    this.threads = loaded.threads;
     this.maxTokens = loaded.maxTokens;
   }
 

@@ -1,14 +1,12 @@
 /** What the engine needs from Node. */
 
 import { createReadStream } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { isMainThread } from "node:worker_threads";
 import type { Runtime } from "./engine.js";
 
 export const runtime: Runtime = {
-  wasm: async () => new Uint8Array(await readFile(new URL("./wick_embed_bg.wasm", import.meta.url))),
-
   // Node's own fetch knows no `file:` addresses.
   fetch: (url, init) => (url.startsWith("file:") ? readLocal(new URL(url)) : fetch(url, init)),
 

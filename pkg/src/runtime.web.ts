@@ -3,9 +3,6 @@
 import type { Runtime } from "./engine.js";
 
 export const runtime: Runtime = {
-  // Written so that bundlers see a file to copy.
-  wasm: async () => new URL("./wick_embed_bg.wasm", import.meta.url),
-
   fetch: (url, init) => fetch(url, init),
 
   onTrap(listener) {

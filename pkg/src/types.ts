@@ -41,7 +41,10 @@ export interface Prompts {
 export interface EngineOptions {
   /** Work in a worker, so that the page stays alive; true by default. */
   worker?: boolean;
-  /** The engine's module, where a bundler cannot find it by itself: an address, bytes, or a compiled module. */
+  /**
+   * The engine's module, where a bundler cannot find it by itself: an address, bytes, or a compiled module. It is taken as it
+   * is: a build whose name has `relaxed` needs relaxed SIMD, and only one whose name has `threads` uses more than one thread.
+   */
   wasm?: string | URL | ArrayBuffer | Uint8Array | WebAssembly.Module;
   /** Stops. */
   signal?: AbortSignal;
@@ -53,6 +56,11 @@ export interface ModelOptions extends EngineOptions {
   device?: "auto" | Device;
   /** How large weights are held; `"auto"`, the default, is as the file stores them (bf16 as f32). */
   dtype?: "auto" | Dtype;
+  /**
+   * How many threads compute, 1 to 64; by default as many as the machine runs at once, at most 8. More than one needs a worker, and
+   * in a browser a page that is cross-origin isolated; elsewhere it is one, as `threads` of the loaded model then says.
+   */
+  threads?: number;
   /** The file with the weights, where it has none of the usual names. */
   weights?: string;
   /** A branch, tag or commit of a hub model; `"main"` by default. Pin a commit to skip asking the server for changes. */

@@ -2,8 +2,9 @@
 
 import { parentPort } from "node:worker_threads";
 import { EngineHost } from "./engine.js";
+import { helpers } from "./helpers.node.js";
 import type { Request } from "./protocol.js";
 import { runtime } from "./runtime.node.js";
 
-const engine = new EngineHost(runtime, (reply, transfer) => parentPort?.postMessage(reply, transfer));
+const engine = new EngineHost(runtime, (reply, transfer) => parentPort?.postMessage(reply, transfer), helpers);
 parentPort?.on("message", (request: Request) => engine.receive(request));

@@ -3,9 +3,10 @@
 
 mod bm25;
 mod embedder;
+mod helpers;
 mod reranker;
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{collections::HashMap, sync::Mutex};
 
 use js_sys::{Array, Float32Array, Function, JsString, Object, Reflect, Uint32Array};
 use serde::{Deserialize, Serialize};
@@ -225,18 +226,25 @@ impl Watch for Caller {
     }
 }
 
-thread_local! {
-    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
-}
+/// What the first panic said, in whichever thread: those after it are its consequences.
+static PANIC: Mutex<String> = Mutex::new(String::new());
 
 /// Keeps a panic's message: all that JavaScript sees of one is a trap.
 #[wasm_bindgen(start)]
 fn start() {
-    std::panic::set_hook(Box::new(|info| LAST_PANIC.set(info.to_string())));
+    std::panic::set_hook(Box::new(|info| {
+        let message = info.to_string();
+        // Nobody waits for a lock here: its owner may be about to trap.
+        if let Ok(mut first) = PANIC.try_lock()
+            && first.is_empty()
+        {
+            *first = message;
+        }
+    }));
 }
 
-/// What the last panic said.
-#[wasm_bindgen(js_name = lastPanic)]
-pub fn last_panic() -> String {
-    LAST_PANIC.with_borrow(String::clone)
+/// What the first panic said.
+#[wasm_bindgen(js_name = panicMessage)]
+pub fn panic_message() -> String {
+    PANIC.try_lock().map(|message| message.clone()).unwrap_or_default()
 }

@@ -25,25 +25,32 @@ export function launch(options = {}) {
   });
 }
 
-/** The built site with a page that is empty; `models` may answer requests below /models/NAME/ instead of the folder. */
-export function serveSite(models) {
+/** What isolates a page, so that its threads may share memory. */
+const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+
+/**
+ * The built site with pages that are empty, `blank.html` and one that is not isolated, `open.html`; `models` may answer requests
+ * below /models/NAME/ instead of the folder, and `others` any other.
+ */
+export function serveSite(models, others = () => false) {
   return serve(path("build/site"), 0, async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
-    if (pathname === "/blank.html") return response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><link rel="icon" href="data:,">');
+    const headers = { "/blank.html": ISOLATED, "/open.html": {} }[pathname];
+    if (headers) return response.writeHead(200, { ...headers, "content-type": "text/html" }).end('<!doctype html><link rel="icon" href="data:,">');
     const [, folder, name, ...file] = pathname.split("/");
-    return folder === "models" ? models(request, response, name, file.join("/")) : false;
+    return folder === "models" ? models(request, response, name, file.join("/")) : others(request, response, pathname);
   });
 }
 
 /** A page with the package imported as `wick`, and helpers; fails the test on anything unexpected on the console. */
-export async function openPage(t, browser, server, { context } = {}) {
+export async function openPage(t, browser, server, { context, file = "blank.html" } = {}) {
   context ??= await browser.newContext();
   t.after(() => context.close());
   const page = await context.newPage();
   const messages = [];
   page.on("console", (message) => messages.push(message.text()));
   page.on("pageerror", (error) => messages.push(String(error)));
-  await page.goto(`${server.url}blank.html`);
+  await page.goto(`${server.url}${file}`);
   await page.evaluate(async () => {
     globalThis.wick = await import("/wick-embed/index.js");
     globalThis.load = (name, options) => wick.Embedder.load(`/models/${name}/`, options);
@@ -55,11 +62,11 @@ export async function openPage(t, browser, server, { context } = {}) {
     // Gives the memory of the engine that is loaded next on the page's own thread.
     globalThis.engineMemory = () => {
       let memory;
-      const { instantiateStreaming } = WebAssembly;
-      WebAssembly.instantiateStreaming = async (...all) => {
-        const result = await instantiateStreaming.apply(WebAssembly, all);
-        memory = result.instance.exports.memory;
-        return result;
+      const { instantiate } = WebAssembly;
+      WebAssembly.instantiate = async (...all) => {
+        const instance = await instantiate.apply(WebAssembly, all);
+        memory = instance.exports.memory;
+        return instance;
       };
       return () => memory;
     };

@@ -35,7 +35,7 @@ test("the package holds what it should and nothing else", () => {
   assert.deepEqual(readdirSync(installed).sort(), ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "dist", "package.json"]);
   const files = readdirSync(join(installed, "dist"));
   assert.deepEqual(files.filter((file) => !/\.(js|d\.ts|wasm)$/.test(file)), []);
-  assert.equal(files.filter((file) => file.endsWith(".wasm")).length, 1);
+  assert.equal(files.filter((file) => file.endsWith(".wasm")).length, 4);
 });
 
 test("in Node: importing is silent, and a program that does not dispose still ends", async (t) => {
@@ -133,10 +133,10 @@ test("types: what is documented compiles, what is wrong does not", () => {
     `import { BM25, Embedder, Reranker, SparseVector, WickError, colbertScore, hybridScore, lexicalScore, type Code, type Output, type OutputKind, type Ranked, type Source, type Tokens } from "wick-embed";
     const sources: Source[] = ["org/name@main", new URL("https://example.com/"), { "config.json": new Blob([]), "model.safetensors": new Uint8Array() }];
     export async function all(): Promise<Float32Array[]> {
-      const embedder: Embedder = await Embedder.load(sources[0]!, { revision: "main", worker: false, dimensions: 3, signal: AbortSignal.timeout(9), onProgress: ({ loaded, total, file }) => console.log(loaded, total, file.length) });
+      const embedder: Embedder = await Embedder.load(sources[0]!, { revision: "main", worker: false, threads: 2, dimensions: 3, signal: AbortSignal.timeout(9), onProgress: ({ loaded, total, file }) => console.log(loaded, total, file.length) });
       const output: Output = await embedder.encodeQueries(["a"], { onProgress: ({ done, total }) => console.log(done / total) });
       const tokens: Tokens[] = await embedder.tokenize(["a"], { role: "document" });
-      const count: number = output.usage.tokens + output.usage.truncated.length + embedder.dimensions + embedder.maxTokens + tokens.length;
+      const count: number = output.usage.tokens + output.usage.truncated.length + embedder.dimensions + embedder.maxTokens + embedder.threads + tokens.length;
       console.log(count);
       try { await embedder.encode(Object.freeze(["a"])); } catch (error) {
         if (error instanceof WickError) { const code: Code = error.code; console.log(code === "aborted"); }
@@ -213,7 +213,7 @@ test("in a Vite project, built and run in Chromium", async (t) => {
   assert.equal(built.status, 0, built.stderr);
   assert.equal(built.stderr + built.stdout, "", "no warnings");
   const assets = readdirSync(join(project, "dist/assets"));
-  assert.equal(assets.filter((file) => file.endsWith(".wasm")).length, 1, `${assets}`);
+  assert.equal(assets.filter((file) => file.endsWith(".wasm")).length, 4, `${assets}`);
   mkdirSync(join(project, "dist/model/1_Pooling"), { recursive: true });
   cpSync(path(MODEL), join(project, "dist/model"), { recursive: true });
 

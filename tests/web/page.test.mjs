@@ -339,7 +339,7 @@ describe("failures have a code, and the next call works", () => {
   test("of options", async (t) => {
     const { page } = await open(t);
     const codes = await page.evaluate(async () => {
-      const options = [{ device: "abacus" }, { dtype: "f1" }, { maxTokens: 0 }, { maxTokens: 513 }, { maxTokens: 1.5 }, { dimensions: 385 }, { normalize: "yes" }];
+      const options = [{ device: "abacus" }, { dtype: "f1" }, { threads: 0 }, { threads: 1.5 }, { threads: NaN }, { threads: 65 }, { threads: "2" }, { maxTokens: 0 }, { maxTokens: 513 }, { maxTokens: 1.5 }, { dimensions: 385 }, { normalize: "yes" }];
       const codes = [];
       for (const option of options) codes.push((await failure(load("all-MiniLM-L6-v2", option))).code);
       codes.push((await failure(wick.Embedder.load("not a name"))).code, (await failure(wick.Embedder.load(null))).code);
@@ -349,7 +349,7 @@ describe("failures have a code, and the next call works", () => {
       codes.push((await failure(wick.Embedder.load({}))).code);
       return codes;
     });
-    assert.deepEqual(codes, [...Array(13).fill("invalid_option"), "missing_file"]);
+    assert.deepEqual(codes, [...Array(18).fill("invalid_option"), "missing_file"]);
   });
 
   test("of the engine's own files", async (t) => {
