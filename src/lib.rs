@@ -31,6 +31,8 @@ pub mod error;
 pub mod head;
 pub mod hub;
 #[allow(unsafe_code, reason = "the one place for instructions and shared memory; each use says why it is sound")]
+#[allow(clippy::needless_range_loop, reason = "tiles index several arrays by one count, and shapes are many arguments")]
+#[allow(clippy::too_many_arguments, reason = "as above")]
 pub mod kernels;
 pub mod load;
 pub mod model;

@@ -47,9 +47,9 @@ pub struct Ranked {
 
 /// A network on the executor that it was loaded for.
 enum OnExecutor {
-    Cpu(Engine<Cpu>),
+    Cpu(Box<Engine<Cpu>>),
     #[cfg(feature = "candle")]
-    Candle(Engine<Candle>),
+    Candle(Box<Engine<Candle>>),
 }
 
 /// A loaded cross-encoder.
@@ -80,10 +80,12 @@ impl Reranker {
             Some(tokens) => PairLimit::First(tokens),
         };
         let engine = match Executor::open(request.device, request.threads)? {
-            Executor::Cpu(ops) => OnExecutor::Cpu(session.engine(ops, &architecture, Purpose::Rerank, &request).await?),
+            Executor::Cpu(ops) => {
+                OnExecutor::Cpu(Box::new(session.engine(ops, &architecture, Purpose::Rerank, &request).await?))
+            }
             #[cfg(feature = "candle")]
             Executor::Candle(ops) => {
-                OnExecutor::Candle(session.engine(ops, &architecture, Purpose::Rerank, &request).await?)
+                OnExecutor::Candle(Box::new(session.engine(ops, &architecture, Purpose::Rerank, &request).await?))
             }
         };
         let sigmoid = options.normalize.or(architecture.sigmoid).unwrap_or(true);

@@ -16,7 +16,7 @@ pub fn pool(rows: &[f32], pooling: Pooling, out: &mut [f32]) {
             out.fill(f32::NEG_INFINITY);
             // Written so that NaN stays.
             rows.for_each(|row| {
-                each(out, row, |most, value| if value <= most || most.is_nan() { most } else { value })
+                each(out, row, |most, value| if value <= most || most.is_nan() { most } else { value });
             });
         }
         Pooling::Mean => {

@@ -140,7 +140,7 @@ pub fn pool(rows: &[f32], width: usize, pooling: Pooling) -> Vec<f64> {
     let value = |at: usize| match pooling {
         _ if count == 0 => 0.0,
         Pooling::Cls => column(at).next().expect("a row"),
-        Pooling::LastToken => column(at).last().expect("a row"),
+        Pooling::LastToken => column(at).next_back().expect("a row"),
         Pooling::Max => column(at).fold(f64::NEG_INFINITY, f64::max),
         Pooling::Mean => column(at).sum::<f64>() / count as f64,
         Pooling::MeanSqrtLen => column(at).sum::<f64>() / (count as f64).sqrt(),

@@ -289,7 +289,7 @@ fn attention_of_every_kind() {
                 let third = spans[3].clone();
                 let mut alone = vec![f32::NAN; third.len() * heads * width];
                 let rows = &qkv[third.start * 3 * heads * width..third.end * 3 * heads * width];
-                kernels.attention(rows, &[0..third.len()], &attention, &mut alone);
+                kernels.attention(rows, std::slice::from_ref(&(0..third.len())), &attention, &mut alone);
                 assert!(alone == y[third.start * heads * width..third.end * heads * width], "{what}");
             }
         }
@@ -302,7 +302,7 @@ fn attention_keeps_large_scores_finite_and_tells_of_what_is_not() {
         let heads = Heads { count: 1, width: 8, scale: 1.0, rotary: None, window: None, bias: None };
         let mut qkv: Vec<f32> = noise(3, 200 * 24).iter().map(|x| x * 1e3).collect();
         let mut y = vec![f32::NAN; 200 * 8];
-        kernels.attention(&qkv, &[0..200], &heads, &mut y);
+        kernels.attention(&qkv, std::slice::from_ref(&(0..200)), &heads, &mut y);
         assert!(y.iter().all(|y| y.is_finite()), "{}", kernels.name());
         qkv[150 * 24 + 9] = f32::NAN;
         kernels.attention(&qkv, &[0..100, 100..200], &heads, &mut y);
