@@ -144,6 +144,7 @@ set!(simd128, "simd128", Simd128, PairDot, 4,);
 set!(relaxed, "relaxed-simd", Simd128, RelaxedDot, 4,);
 
 /// The sets that this build and this processor have, best first.
+#[allow(clippy::vec_init_then_push, reason = "which of them are pushed depends on the target")]
 pub fn available() -> Vec<&'static Set> {
     let mut sets = Vec::new();
     #[cfg(target_arch = "x86_64")]

@@ -7,6 +7,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod portable;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm;
