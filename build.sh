@@ -136,10 +136,11 @@ declare -A FILES=(
 
 # One of them and its glue, into build/glue/VARIANT.
 module() {
-  local variant=$1 options=() features=+simd128 flags name=wick_embed target=target folder=build/glue/$1
+  local variant=$1 options=() own=() features=+simd128 flags name=wick_embed target=target folder=build/glue/$1
   # Panics name their source file: without the paths of this machine the module is smaller, and the same everywhere.
   flags="'--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo', '--remap-path-prefix=$(rustc --print sysroot)=rust', '--remap-path-prefix=$PWD=wick'"
-  [[ $variant != relaxed* ]] || features+=,+relaxed-simd
+  # Only our own kernels use it: dependencies are compiled once for both.
+  [[ $variant != relaxed* ]] || own=(-C target-feature=+relaxed-simd)
   if [[ $variant == *threads ]]; then
     features+=,+atomics,+bulk-memory,+mutable-globals
     # Memory is made by JavaScript (pkg/src/module.ts), which knows how large it is at the start and may make it smaller than this at most.
@@ -154,8 +155,8 @@ module() {
     export RUSTC_BOOTSTRAP=1
     target=target/threads name=wick_embed_threads
   fi
-  CARGO_TARGET_DIR=$target cargo build --locked --no-default-features --profile wasm --target wasm32-unknown-unknown --lib "${options[@]}" \
-    --config "target.wasm32-unknown-unknown.rustflags = ['-C', 'target-feature=$features', $flags]"
+  CARGO_TARGET_DIR=$target cargo rustc --locked --no-default-features --profile wasm --target wasm32-unknown-unknown --lib "${options[@]}" \
+    --config "target.wasm32-unknown-unknown.rustflags = ['-C', 'target-feature=$features', $flags]" -- "${own[@]}"
   unset RUSTC_BOOTSTRAP
   # Glue is named after the file that it is made for.
   mkdir -p $folder
