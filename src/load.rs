@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::{
     error::{Code, Error, Result},
     model::{Architecture, Config, Network, NetworkPlan, Purpose, pipeline},
-    ops::{Device, Ops, Pack},
+    ops::{Device, Executor, Ops, Pack, cpu::Cpu},
     platform::{Body, Files, Pacer},
     text::{Batch, Form, Tokenizer},
     weights::{
@@ -272,12 +272,35 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         let network = self.main_weights(&ops, &NetworkPlan { architecture, purpose }, request).await?;
         Ok(Engine { ops, network })
     }
+
+    /// The main network, on the executor that was asked for.
+    pub async fn any_engine(
+        &mut self,
+        architecture: &Architecture,
+        purpose: Purpose,
+        request: &Request,
+    ) -> Result<AnyEngine> {
+        Ok(match Executor::open(request.device, request.threads)? {
+            Executor::Cpu(ops) => AnyEngine::Cpu(Box::new(self.engine(ops, architecture, purpose, request).await?)),
+            #[cfg(feature = "candle")]
+            Executor::Candle(ops) => {
+                AnyEngine::Candle(Box::new(self.engine(ops, architecture, purpose, request).await?))
+            }
+        })
+    }
 }
 
 /// A network with the executor it was loaded on.
 pub struct Engine<O: Ops> {
     pub ops: O,
     pub network: Network<O>,
+}
+
+/// An engine on the executor that was asked for.
+pub enum AnyEngine {
+    Cpu(Box<Engine<Cpu>>),
+    #[cfg(feature = "candle")]
+    Candle(Box<Engine<crate::ops::candle::Candle>>),
 }
 
 impl<O: Ops> Engine<O> {

@@ -2,14 +2,12 @@
 
 use std::num::NonZeroUsize;
 
-#[cfg(feature = "candle")]
-use crate::ops::candle::Candle;
 use crate::{
     embedder::BATCH_TOKENS,
     error::Result,
-    load::{CONFIG, Engine, Request, Session, Watch, architecture, check, invalid_option},
+    load::{AnyEngine, CONFIG, Engine, Request, Session, Watch, architecture, check, invalid_option},
     model::Purpose,
-    ops::{Device, Executor, Ops, cpu::Cpu, on_executor},
+    ops::{Device, Ops, on_executor},
     platform::{Files, Pacer},
     text::{self, Batch, Form, PairLimit, Tokenizer},
     weights::Dtype,
@@ -45,16 +43,9 @@ pub struct Ranked {
     pub score: f32,
 }
 
-/// A network on the executor that it was loaded for.
-enum OnExecutor {
-    Cpu(Box<Engine<Cpu>>),
-    #[cfg(feature = "candle")]
-    Candle(Box<Engine<Candle>>),
-}
-
 /// A loaded cross-encoder.
 pub struct Reranker {
-    engine: OnExecutor,
+    engine: AnyEngine,
     tokenizer: Tokenizer,
     limit: PairLimit,
     sigmoid: bool,
@@ -79,15 +70,7 @@ impl Reranker {
             Some(0) => return Err(invalid_option("maxQueryTokens", "it must be above zero".to_owned())),
             Some(tokens) => PairLimit::First(tokens),
         };
-        let engine = match Executor::open(request.device, request.threads)? {
-            Executor::Cpu(ops) => {
-                OnExecutor::Cpu(Box::new(session.engine(ops, &architecture, Purpose::Rerank, &request).await?))
-            }
-            #[cfg(feature = "candle")]
-            Executor::Candle(ops) => {
-                OnExecutor::Candle(Box::new(session.engine(ops, &architecture, Purpose::Rerank, &request).await?))
-            }
-        };
+        let engine = session.any_engine(&architecture, Purpose::Rerank, &request).await?;
         let sigmoid = options.normalize.or(architecture.sigmoid).unwrap_or(true);
         Ok(Self { engine, tokenizer, limit, sigmoid })
     }
@@ -119,7 +102,7 @@ impl Reranker {
             ranked.extend(empty.map(|&index| Ranked { index, score: 0.0 }));
             if !filled.is_empty() {
                 let batch = Batch::pack(filled.iter().map(|&index| &pairs[index]));
-                let logits = on_executor!(OnExecutor, &self.engine, engine => logits(engine, &batch).await?);
+                let logits = on_executor!(AnyEngine, &self.engine, engine => logits(engine, &batch).await?);
                 let scored = filled.iter().zip(logits);
                 ranked.extend(scored.map(|(&index, logit)| Ranked { index, score: self.score(logit) }));
             }

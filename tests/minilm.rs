@@ -155,8 +155,8 @@ fn stsb_score(scores: &[f64], vectors: &Vectors) -> f64 {
     100.0 * spearman(scores, &cosines)
 }
 
-/// MTEB's published STS-B test score for this model is 82.0325. Eight bits lose 0.09 of it; the sentence that strays
-/// furthest has a cosine of 0.988 (0.995 is wanted: the activations of a few channels need more than seven bits).
+/// MTEB's published STS-B test score for this model is 82.0325. Eight bits lose 0.08 of it (0.3 are
+/// allowed), and no sentence strays: the lowest cosine measured is 0.9954.
 #[test]
 fn stsb_in_f32_and_in_eight_bits() {
     let (scores, texts) = stsb();
@@ -170,7 +170,7 @@ fn stsb_in_f32_and_in_eight_bits() {
     let lowest = exact.vectors().rows().zip(near.vectors().rows()).map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
     let loss = score - stsb_score(&scores, near.vectors());
     println!("in eight bits {loss:.4} less, lowest cosine to f32 {lowest:.5}");
-    assert!(lowest >= 0.985 && loss <= 0.3, "{lowest} {loss}");
+    assert!(lowest >= 0.995 && loss <= 0.3, "{lowest} {loss}");
 }
 
 /// The kernels against stock Candle operations on real weights.

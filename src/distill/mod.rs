@@ -27,11 +27,11 @@ use crate::{
     embedder::{BATCH_TOKENS, MODULES},
     error::{Code, Error, Result},
     load::{
-        CONFIG, Engine, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Watch, architecture, check,
+        AnyEngine, CONFIG, Engine, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Watch, architecture, check,
         invalid_option,
     },
     model::Purpose,
-    ops::{Device, Executor, Ops, Pooling},
+    ops::{Device, Ops, Pooling, on_executor},
     platform::native::{Directory, NewFolder, block_on},
     text::{self, Batch, Encoded, Form},
     weights::{Collector, Dtype, Planned, Values, Writer},
@@ -139,7 +139,7 @@ async fn encode<W: Watch>(
     options: &DistillOptions,
     watch: &W,
 ) -> Result<(Vec<f32>, usize)> {
-    let request = Request { device: options.device, ..Request::default() };
+    let request = Request { device: options.device, threads: options.threads, ..Request::default() };
     let files = Directory::new(model);
     let mut session = Session::open(&files, watch, &request, &[]).await?;
     let config = session.small(CONFIG).await?;
@@ -152,22 +152,11 @@ async fn encode<W: Watch>(
     let tokenizer = session.tokenizer(&architecture, &request, Form::Text).await?;
     let entries: Vec<Encoded> =
         tokens.iter().map(|(token, id)| tokenizer.encode_entry(*id, token)).collect::<Result<_>>()?;
-    let purpose = Purpose::Embed;
-    let rows = match Executor::open(options.device, options.threads)? {
-        Executor::Cpu(ops) => {
-            let engine = session.engine(ops, &architecture, purpose, &request).await?;
-            means(&engine, width, &entries, watch).await?
-        }
-        #[cfg(feature = "candle")]
-        Executor::Candle(ops) => {
-            let engine = session.engine(ops, &architecture, purpose, &request).await?;
-            means(&engine, width, &entries, watch).await?
-        }
-    };
-    let finite = rows.chunks_exact(width).position(|row| !row.iter().all(|value| value.is_finite()));
-    match finite {
+    let engine = session.any_engine(&architecture, Purpose::Embed, &request).await?;
+    let rows = on_executor!(AnyEngine, &engine, engine => means(engine, width, &entries, watch).await?);
+    match rows.iter().position(|value| !value.is_finite()) {
         None => Ok((rows, width)),
-        Some(index) => Err(Error::new(Code::NotFinite, &tokens[index].0, "its vector is not finite")),
+        Some(at) => Err(Error::new(Code::NotFinite, &tokens[at / width].0, "its vector is not finite")),
     }
 }
 

@@ -27,7 +27,7 @@ use std::{cell::RefCell, ops::Range, ptr};
 
 use attention::Head;
 use matmul_f32::F32Product;
-use matmul_int8::{Int8Product, Quantized, SPAN, spans};
+use matmul_int8::{Int8Product, Quantized};
 use packed::Form;
 use pool::Pool;
 use sets::Set;
@@ -517,15 +517,10 @@ impl Kernels {
         }
         scales.clear();
         for row in 0..rows.len() {
-            for from in (0..inputs).step_by(SPAN) {
-                let count = SPAN.min(inputs - from);
-                let room = SPAN.min(padded - from);
-                // SAFETY: the span lies within `x`, and there is room for it.
-                scales.push(unsafe {
-                    let to = bytes.as_mut_ptr().add(row * size + from * self.set.activation_bytes);
-                    (self.set.quantize)(start.add(row * inputs + from), count, to, room)
-                });
-            }
+            // SAFETY: the row lies within `x`, and there is room for it.
+            scales.push(unsafe {
+                (self.set.quantize)(start.add(row * inputs), inputs, bytes.as_mut_ptr().add(row * size), padded)
+            });
         }
         Input::Int8 { start: bytes.as_ptr(), rows: scales.as_ptr() }
     }
@@ -576,7 +571,7 @@ impl Kernels {
                         x: start,
                         rows,
                         panels: values[column * padded..panels.end * width * padded].as_ptr(),
-                        column_sums: sums[column * spans(inputs)..panels.end * width * spans(inputs)].as_ptr(),
+                        column_sums: sums[column..panels.end * width].as_ptr(),
                         column_scales: scales[column..panels.end * width].as_ptr(),
                     };
                     (self.set.int8)(&product, block);

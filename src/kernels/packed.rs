@@ -2,11 +2,7 @@
 
 use std::fmt;
 
-use super::{
-    Aligned, Kernels, Number,
-    matmul_int8::{SPAN, spans},
-    sets::Set,
-};
+use super::{Aligned, Kernels, Number, sets::Set};
 
 /// A `[outputs, inputs]` weight, packed for one instruction set.
 pub struct Matrix {
@@ -22,9 +18,8 @@ pub(super) enum Form {
     F16(Aligned<u16>),
     Int8 {
         values: Aligned<i8>,
-        /// Of each panel, span and output channel the sum of the weights.
+        /// Of each output channel the sum of its weights, and their scale.
         sums: Aligned<i32>,
-        /// Of each output channel.
         scales: Aligned<f32>,
         /// Inputs, filled up to whole groups.
         padded: usize,
@@ -62,13 +57,9 @@ impl Kernels {
         assert!(scales.len() == outputs, "one scale per output channel");
         let (columns, group) = (self.set.int8_columns, self.set.int8_group);
         let packed = panels(values, outputs, inputs, columns, group)?;
-        let spans = spans(inputs);
-        let mut sums = Aligned::<i32>::zeros(outputs.next_multiple_of(columns) * spans)?;
-        for (output, row) in values.chunks_exact(inputs.max(1)).enumerate() {
-            for (span, values) in row.chunks(SPAN).enumerate() {
-                sums[(output / columns * spans + span) * columns + output % columns] =
-                    values.iter().map(|&value| i32::from(value)).sum();
-            }
+        let mut sums = Aligned::<i32>::zeros(outputs.next_multiple_of(columns))?;
+        for (sum, row) in sums.iter_mut().zip(values.chunks_exact(inputs.max(1))) {
+            *sum = row.iter().map(|&value| i32::from(value)).sum();
         }
         let mut padded_scales = Aligned::<f32>::zeros(outputs.next_multiple_of(columns))?;
         padded_scales[..outputs].copy_from_slice(scales);

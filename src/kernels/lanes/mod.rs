@@ -87,6 +87,9 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
 /// The lanes of the widest type.
 pub const MOST_LANES: usize = 16;
 
+/// Inputs of the widest step of eight-bit products.
+pub const MOST_GROUP: usize = 4;
+
 /// Products of eight-bit weights (-127 to 127) with seven-bit activations (0 to 127), summed exactly in 32 bits. Seven bits because
 /// no instruction set's pairwise sums overflow or saturate then, so that all of them give the same integers.
 pub trait Int8: Copy {
@@ -99,8 +102,8 @@ pub trait Int8: Copy {
     /// A group of activations, repeated for every channel.
     type Activations: Copy;
     /// How an activation lies in memory.
-    type Activation: Copy + Default;
-    /// How many neighbouring inputs one step takes.
+    type Activation: Copy + Default + From<u8>;
+    /// How many neighbouring inputs one step takes, at most [`MOST_GROUP`].
     const GROUP: usize;
 
     /// Sums that start at `-zero_point * column_sum`.
