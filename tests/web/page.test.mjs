@@ -372,14 +372,22 @@ describe("failures have a code, and the next call works", () => {
     faults["slow"] = changed(WEIGHTS, (response) => {
       response.writeHead(200, { "content-length": weightsSize });
       response.write(start);
-      response.on("close", () => closed());
+      // More now and then, because progress is told at most every 50 ms.
+      const drip = setInterval(() => response.write(start.subarray(0, 1024)), 100);
+      response.on("close", () => {
+        clearInterval(drip);
+        closed();
+      });
     });
     for (const worker of [true, false]) {
       const ended = new Promise((resolve) => (closed = resolve));
-      const results = await page.evaluate(async (worker) => {
+      const results = await page.evaluate(async ([worker, weights]) => {
         const before = AbortSignal.abort();
         const early = await failure(load("all-MiniLM-L6-v2", { signal: before, worker }));
-        const during = await failure(load("slow", { signal: AbortSignal.timeout(400), worker }));
+        // Once the weights have begun to arrive.
+        const arrived = new AbortController();
+        const onProgress = ({ file }) => file.endsWith(weights) && arrived.abort();
+        const during = await failure(load("slow", { signal: arrived.signal, onProgress, worker }));
         const embedder = await load("all-MiniLM-L6-v2", { worker });
         const many = Array(400).fill("one two three four five six seven eight nine ten eleven twelve");
         const abort = new AbortController();
@@ -395,7 +403,7 @@ describe("failures have a code, and the next call works", () => {
         const whole = performance.now() - full;
         embedder.dispose();
         return { errors: [early, during, encode, await queued], next, stopped, whole };
-      }, worker);
+      }, [worker, WEIGHTS]);
       for (const error of results.errors) assert.deepEqual([error.code, error.name], ["aborted", "AbortError"]);
       assert.equal(results.next, 1);
       assert.ok(results.stopped < results.whole / 2, `stopped after ${results.stopped} ms of ${results.whole}`);
