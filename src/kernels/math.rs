@@ -85,14 +85,34 @@ pub unsafe fn activate<L: Lanes>(x: *mut f32, count: usize, activation: Activati
     unsafe {
         match activation {
             Activation::None => {}
-            Activation::Gelu => map(x, count, gelu::<L>),
-            Activation::GeluTanh => map(x, count, gelu_tanh::<L>),
-            Activation::Relu => map(x, count, relu::<L>),
-            Activation::Silu => map(x, count, silu::<L>),
-            Activation::Tanh => map(x, count, tanh::<L>),
+            Activation::Gelu => map::<L, Gelu>(x, count),
+            Activation::GeluTanh => map::<L, GeluTanh>(x, count),
+            Activation::Relu => map::<L, Relu>(x, count),
+            Activation::Silu => map::<L, Silu>(x, count),
+            Activation::Tanh => map::<L, Tanh>(x, count),
         }
     }
 }
+
+/// A function of one value. A type and not a closure: closures are not sure to be inlined into the code that has the instruction set,
+/// and each instruction is then a call.
+trait Function {
+    fn of<L: Lanes>(x: L) -> L;
+}
+
+macro_rules! functions {
+    ($($name:ident $function:ident),+) => {
+        $(struct $name;
+
+        impl Function for $name {
+            #[inline(always)]
+            fn of<L: Lanes>(x: L) -> L {
+                $function(x)
+            }
+        })+
+    };
+}
+functions!(Gelu gelu, GeluTanh gelu_tanh, Relu relu, Silu silu, Tanh tanh);
 
 /// Applies a function in place.
 ///
@@ -100,16 +120,16 @@ pub unsafe fn activate<L: Lanes>(x: *mut f32, count: usize, activation: Activati
 /// The processor must have the instructions of `L`; `x` must be valid for `count` values.
 #[cfg_attr(target_arch = "wasm32", inline(never))]
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-unsafe fn map<L: Lanes>(x: *mut f32, count: usize, function: impl Fn(L) -> L) {
+unsafe fn map<L: Lanes, F: Function>(x: *mut f32, count: usize) {
     let whole = count - count % L::COUNT;
     // SAFETY: the caller's promise.
     unsafe {
         for at in (0..whole).step_by(L::COUNT) {
-            function(L::load(x.add(at))).store(x.add(at));
+            F::of(L::load(x.add(at))).store(x.add(at));
         }
         if whole < count {
             let rest = L::load_first(x.add(whole), count - whole, 0.0);
-            function(rest).store_first(x.add(whole), count - whole);
+            F::of(rest).store_first(x.add(whole), count - whole);
         }
     }
 }

@@ -130,6 +130,7 @@ pub struct Tokenizer {
     max_tokens: usize,
     lower_case: bool,
     unknown: Option<u32>,
+    id_bound: u64,
 }
 
 /// What a tokenizer is used for, which decides the special tokens.
@@ -167,7 +168,9 @@ impl Tokenizer {
         inner.with_padding(None);
         let unknown = unknown
             .and_then(|Unknown { unk_token, unk_id }| unk_id.or_else(|| inner.token_to_id(unk_token.as_deref()?)));
-        let tokenizer = Self { inner, max_tokens, lower_case, unknown };
+        let largest = inner.get_vocab(true).into_values().max();
+        let id_bound = largest.map_or(0, |id| u64::from(id) + 1);
+        let tokenizer = Self { inner, max_tokens, lower_case, unknown, id_bound };
         let special = match form {
             Form::Words => 0,
             Form::Text | Form::Pair => tokenizer.special(form == Form::Pair),
@@ -188,8 +191,7 @@ impl Tokenizer {
 
     /// One more than the largest id this tokenizer can give.
     pub fn id_bound(&self) -> u64 {
-        let largest = self.inner.get_vocab(true).into_values().max();
-        largest.map_or(0, |id| u64::from(id) + 1)
+        self.id_bound
     }
 
     /// Tokenizes `prompt` and `text` as one string. With `pool_prompt` false the prompt's tokens are marked as not pooled.
