@@ -1,14 +1,19 @@
 //! The product: texts in, vectors out, in the caller's order.
 
+use std::num::NonZeroUsize;
+
+#[cfg(feature = "candle")]
+use crate::ops::candle::Candle;
 use crate::{
     error::{Code, Error, Result},
-    head::{Colbert, Dense, Lexical, Projection, Splade, normalize},
-    load::{CONFIG, Engine, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
-    model::{Architecture, LinearPlan, Purpose, StaticPlan, StaticTable, pipeline},
-    ops::{Device, candle::Candle, host::Host},
+    head::{OutputKind, Vectors, normalize},
+    load::{CONFIG, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
+    model::{Architecture, StaticPlan, StaticTable, pipeline},
+    ops::{Device, Executor, cpu::Cpu, host::Host, on_executor},
     platform::{Files, Pacer},
     sparse::SparseVector,
     text::{self, Batch, Encoded, Form, Prompts, Role, Tokenizer},
+    transformer::{DensePlan, Rows, Transformer, TransformerPlan},
     weights::Dtype,
 };
 
@@ -16,23 +21,8 @@ use crate::{
 /// and the time until a cancelled call stops; larger batches were not faster.
 pub(crate) const BATCH_TOKENS: usize = 1024;
 
-/// Most values of all texts of a batch over the vocabulary (16 MB).
-const MOST_LOGITS: usize = 1 << 22;
-
 pub(crate) const MODULES: &str = "modules.json";
 pub(crate) const PROMPTS: &str = "config_sentence_transformers.json";
-
-/// A kind of result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OutputKind {
-    /// One vector per text.
-    Dense,
-    /// Weights over the vocabulary.
-    Sparse,
-    /// One vector per token, for late interaction.
-    Tokens,
-}
 
 /// How a model is loaded. The default takes everything from the model's own files; name what differs and take the rest from
 /// `..LoadOptions::default()`, since there will be more.
@@ -41,6 +31,8 @@ pub enum OutputKind {
 pub struct LoadOptions {
     /// Where the model computes.
     pub device: Device,
+    /// How many threads compute, on the processor; by default as many as it runs at once.
+    pub threads: Option<NonZeroUsize>,
     /// How large weights are held; as they are stored by default (bf16 as f32).
     pub dtype: Option<Dtype>,
     /// Cut texts after this many tokens, special tokens included. At most what the model's positions reach.
@@ -84,27 +76,6 @@ impl From<Role> for EncodeOptions {
     }
 }
 
-/// Equally wide vectors, one per text.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Vectors {
-    /// Components of each vector.
-    pub width: usize,
-    /// All vectors, one after the other.
-    pub values: Vec<f32>,
-}
-
-impl Vectors {
-    /// The vector of text `index`.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.width..][..self.width]
-    }
-
-    /// All vectors in order.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        self.values.chunks_exact(self.width)
-    }
-}
-
 /// What a call used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -138,7 +109,7 @@ pub struct Token {
 
 /// What computes.
 enum Model {
-    Transformer(Box<Transformer>),
+    Transformer(OnExecutor),
     Static {
         table: StaticTable<Host>,
         /// Median length of a token's string, by which Model2Vec cuts texts; none for sentence-transformers' own tables.
@@ -148,16 +119,11 @@ enum Model {
     },
 }
 
-struct Transformer {
-    engine: Engine<Candle>,
-    dense: Option<Dense<Candle>>,
-    sparse: Option<Sparse>,
-    colbert: Option<Colbert<Candle>>,
-}
-
-enum Sparse {
-    Splade(Splade),
-    Lexical(Lexical<Candle>),
+/// A transformer on the executor that it was loaded for.
+enum OnExecutor {
+    Cpu(Box<Transformer<Cpu>>),
+    #[cfg(feature = "candle")]
+    Candle(Box<Transformer<Candle>>),
 }
 
 /// A loaded model.
@@ -176,6 +142,7 @@ impl Embedder {
     pub async fn load<F: Files, W: Watch>(files: &F, options: &LoadOptions, watch: &W) -> Result<Self> {
         let request = Request {
             device: options.device,
+            threads: options.threads,
             dtype: options.dtype,
             max_tokens: options.max_tokens,
             weights: options.weights.clone(),
@@ -255,74 +222,36 @@ impl Embedder {
             check_dimensions(dimensions, width)?;
         }
 
-        let purpose = if is_splade { Purpose::Splade } else { Purpose::Embed };
-        let mut engine = session.engine(&architecture, purpose, request).await?;
-        let ops = engine.ops.clone();
-        // llama.cpp, whose files these are, normalises unless it is told not to.
-        let is_described = !listed && session.described_pooling().is_some();
-        let dense = match pooling {
-            None => None,
-            Some(pooling) => {
-                let mut stages = Vec::with_capacity(projections.len());
-                for ((file, config), folder) in projections.iter().zip(&modules.projections) {
-                    let shape = [config.out_features, config.in_features];
-                    let plan = LinearPlan { prefix: "linear.", shape, bias: config.bias };
-                    let names = ["model.safetensors", "pytorch_model.bin"].map(|name| format!("{folder}/{name}"));
-                    let linear = session.first_weights(&names, &ops, &plan).await?;
-                    let linear =
-                        linear.ok_or_else(|| Error::new(Code::MissingFile, &names[0], "nor is there a .bin"))?;
-                    stages.push(Projection { linear, activation: config.activation(file)? });
-                }
-                Some(Dense {
-                    pooling: pooling.modes,
-                    projections: stages,
-                    width,
-                    dimensions: options.dimensions,
-                    standardize_before_cut: architecture.standardizes_before_cut(),
-                    normalize: options.normalize.unwrap_or(modules.normalize || is_described),
-                })
+        let plan = TransformerPlan {
+            architecture: &architecture,
+            tokenizer: &tokenizer,
+            asked: options.outputs.as_deref(),
+            is_splade,
+            logarithms,
+            dense: pooling.map(|pooling| DensePlan {
+                pooling: pooling.modes,
+                projections: projections.into_iter().zip(modules.projections.iter().cloned()).collect(),
+                width,
+                dimensions: options.dimensions,
+                // llama.cpp, whose files say how they are pooled, normalises unless it is told not to.
+                normalize: modules.normalize || (!listed && session.described_pooling().is_some()),
+            }),
+            normalize: options.normalize,
+        };
+        let transformer = match Executor::open(request.device, request.threads)? {
+            Executor::Cpu(ops) => OnExecutor::Cpu(Box::new(Transformer::load(session, ops, plan, request).await?)),
+            #[cfg(feature = "candle")]
+            Executor::Candle(ops) => {
+                OnExecutor::Candle(Box::new(Transformer::load(session, ops, plan, request).await?))
             }
         };
-
-        let lexical = |linear| {
-            let special = ["<s>", "</s>", "<pad>", "<unk>", "[CLS]", "[SEP]", "[PAD]", "[UNK]"];
-            Sparse::Lexical(Lexical { linear, excluded: tokenizer.ids_of(&special) })
-        };
-        let mut sparse = engine.network.lexical.take().filter(|_| asked(OutputKind::Sparse)).map(lexical);
-        if is_splade {
-            sparse = Some(Sparse::Splade(Splade { logarithms, vocabulary: tokenizer.id_bound() as usize }));
-        }
-        let mut colbert = None;
-        if architecture.may_have_bge_heads() && !is_splade {
-            // BGE-M3 has its heads in files of their own.
-            let width = architecture.width;
-            let names = |head: &str| ["safetensors", "pt"].map(|end| format!("{head}_linear.{end}"));
-            if asked(OutputKind::Sparse) {
-                let plan = LinearPlan { prefix: "", shape: [1, width], bias: true };
-                sparse = session.first_weights(&names("sparse"), &ops, &plan).await?.map(lexical);
-            }
-            // Who has one has both.
-            if named(OutputKind::Tokens) || (asked(OutputKind::Tokens) && sparse.is_some()) {
-                let plan = LinearPlan { prefix: "", shape: [width, width], bias: true };
-                let linear = session.first_weights(&names("colbert"), &ops, &plan).await?;
-                let normalize = options.normalize.unwrap_or(true);
-                colbert = linear.map(|linear| Colbert { linear, width, normalize });
-            }
-        }
-        let outputs: Vec<OutputKind> = [
-            dense.as_ref().map(|_| OutputKind::Dense),
-            sparse.as_ref().map(|_| OutputKind::Sparse),
-            colbert.as_ref().map(|_| OutputKind::Tokens),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let outputs = on_executor!(OnExecutor, &transformer, transformer => transformer.outputs());
         check_outputs(options.outputs.as_deref(), &outputs)?;
         if outputs.is_empty() {
             let message = "its stages give hidden states, but no pooling and no head makes a result of them";
             return Err(Error::new(Code::UnsupportedModel, MODULES, message));
         }
-        let model = Model::Transformer(Box::new(Transformer { engine, dense, sparse, colbert }));
+        let model = Model::Transformer(transformer);
         Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs })
     }
 
@@ -440,10 +369,10 @@ impl Embedder {
     pub fn dimensions(&self) -> usize {
         match &self.model {
             Model::Static { table, dimensions, .. } => dimensions.unwrap_or(table.width),
-            Model::Transformer(transformer) => match &transformer.dense {
-                Some(dense) => dense.dimensions(),
-                None => self.tokenizer.id_bound() as usize,
-            },
+            Model::Transformer(transformer) => {
+                let width = on_executor!(OnExecutor, transformer, model => model.dimensions());
+                width.unwrap_or(self.tokenizer.id_bound() as usize)
+            }
         }
     }
 
@@ -456,13 +385,6 @@ impl Embedder {
     pub fn outputs(&self) -> &[OutputKind] {
         &self.outputs
     }
-}
-
-/// Results of a call while they are made.
-struct Rows {
-    dense: Option<Vectors>,
-    sparse: Option<Vec<SparseVector>>,
-    tokens: Option<Vec<Vec<f32>>>,
 }
 
 impl Model {
@@ -483,54 +405,25 @@ impl Model {
                 }
             }
             Model::Transformer(transformer) => {
-                let Transformer { engine, dense, sparse, colbert } = transformer.as_ref();
                 let batch = Batch::pack(indices.iter().map(|&index| &encoded[index]));
-                let hidden = engine.hidden(&batch)?;
-                if let (Some(rows), Some(head)) = (&mut rows.dense, dense) {
-                    let width = rows.width;
-                    for (index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, &batch).await?) {
-                        rows.values[index * width..][..width].copy_from_slice(&row);
-                    }
-                }
-                if let (Some(rows), Some(head)) = (&mut rows.sparse, sparse) {
-                    let found = match (head, &engine.network.masked_lm) {
-                        (Sparse::Lexical(head), _) => head.apply(&engine.ops, &hidden, &batch).await?,
-                        (Sparse::Splade(splade), Some(head)) => {
-                            let words = &engine.network.encoder.embeddings.words;
-                            head.apply(&engine.ops, &hidden, words, &batch, *splade).await?
-                        }
-                        (Sparse::Splade(_), None) => unreachable!("a model for SPLADE is loaded with its head"),
-                    };
-                    for (&index, mut row) in indices.iter().zip(found) {
-                        row.keep_largest(top_k.unwrap_or(usize::MAX));
-                        rows[index] = row;
-                    }
-                }
-                if let (Some(rows), Some(head)) = (&mut rows.tokens, colbert) {
-                    for (&index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, &batch).await?) {
-                        rows[index] = row;
-                    }
-                }
+                on_executor!(OnExecutor, transformer, transformer => transformer.fill(rows, &batch, indices, top_k).await?);
             }
         }
         Ok(())
     }
 
-    /// Most texts of a batch: SPLADE has a value for each text and word, whatever the text's length.
+    /// Most texts of a batch.
     fn most_texts(&self) -> usize {
         match self {
-            Model::Transformer(transformer) if matches!(transformer.sparse, Some(Sparse::Splade(_))) => {
-                let words = transformer.engine.network.encoder.embeddings.words.rows;
-                (MOST_LOGITS / words.max(1)).max(1)
-            }
-            _ => usize::MAX,
+            Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.most_texts()),
+            Model::Static { .. } => usize::MAX,
         }
     }
 
     /// Components of a token's vector.
     fn token_width(&self) -> usize {
         match self {
-            Model::Transformer(transformer) => transformer.colbert.as_ref().map_or(1, |head| head.width),
+            Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.token_width()),
             Model::Static { .. } => 1,
         }
     }

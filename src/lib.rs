@@ -40,11 +40,13 @@ pub mod rerank;
 pub mod score;
 pub mod sparse;
 pub mod text;
+mod transformer;
 pub mod weights;
 
 pub use bm25::Bm25;
-pub use embedder::{Embedder, EncodeOptions, LoadOptions, Output, OutputKind, RolePrompts, Token, Usage, Vectors};
+pub use embedder::{Embedder, EncodeOptions, LoadOptions, Output, RolePrompts, Token, Usage};
 pub use error::{Code, Error, Result};
+pub use head::{OutputKind, Vectors};
 pub use load::Watch;
 pub use ops::Device;
 pub use rerank::{Ranked, RerankOptions, Reranker};

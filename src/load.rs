@@ -1,11 +1,13 @@
 //! From opened files to a model's parts: what embedders and rerankers have in common.
 
+use std::num::NonZeroUsize;
+
 use futures_util::future::join_all;
 
 use crate::{
     error::{Code, Error, Result},
     model::{Architecture, Config, Network, NetworkPlan, Purpose, pipeline},
-    ops::{Device, Ops, Pack, candle::Candle},
+    ops::{Device, Ops, Pack},
     platform::{Body, Files, Pacer},
     text::{Batch, Form, Tokenizer},
     weights::{
@@ -49,6 +51,7 @@ impl Watch for () {}
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     pub device: Device,
+    pub threads: Option<NonZeroUsize>,
     pub dtype: Option<Dtype>,
     pub max_tokens: Option<usize>,
     pub weights: Option<String>,
@@ -258,14 +261,14 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         Ok(tokenizer)
     }
 
-    /// The main network on the executor that was asked for.
-    pub async fn engine(
+    /// The main network, on an executor.
+    pub async fn engine<O: Ops>(
         &mut self,
+        ops: O,
         architecture: &Architecture,
         purpose: Purpose,
         request: &Request,
-    ) -> Result<Engine<Candle>> {
-        let ops = Candle::on(request.device)?;
+    ) -> Result<Engine<O>> {
         let network = self.main_weights(&ops, &NetworkPlan { architecture, purpose }, request).await?;
         Ok(Engine { ops, network })
     }

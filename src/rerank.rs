@@ -1,11 +1,15 @@
 //! Pairs of a query and a document to scores, with a cross-encoder.
 
+use std::num::NonZeroUsize;
+
+#[cfg(feature = "candle")]
+use crate::ops::candle::Candle;
 use crate::{
     embedder::BATCH_TOKENS,
     error::Result,
     load::{CONFIG, Engine, Request, Session, Watch, architecture, check, invalid_option},
     model::Purpose,
-    ops::{Device, candle::Candle},
+    ops::{Device, Executor, Ops, cpu::Cpu, on_executor},
     platform::{Files, Pacer},
     text::{self, Batch, Form, PairLimit, Tokenizer},
     weights::Dtype,
@@ -17,6 +21,8 @@ use crate::{
 pub struct RerankOptions {
     /// Where the model computes.
     pub device: Device,
+    /// How many threads compute, on the processor; by default as many as it runs at once.
+    pub threads: Option<NonZeroUsize>,
     /// How large weights are held; as they are stored by default.
     pub dtype: Option<Dtype>,
     /// Cut pairs after this many tokens, special tokens included.
@@ -39,9 +45,16 @@ pub struct Ranked {
     pub score: f32,
 }
 
+/// A network on the executor that it was loaded for.
+enum OnExecutor {
+    Cpu(Engine<Cpu>),
+    #[cfg(feature = "candle")]
+    Candle(Engine<Candle>),
+}
+
 /// A loaded cross-encoder.
 pub struct Reranker {
-    engine: Engine<Candle>,
+    engine: OnExecutor,
     tokenizer: Tokenizer,
     limit: PairLimit,
     sigmoid: bool,
@@ -52,6 +65,7 @@ impl Reranker {
     pub async fn load<F: Files, W: Watch>(files: &F, options: &RerankOptions, watch: &W) -> Result<Self> {
         let request = Request {
             device: options.device,
+            threads: options.threads,
             dtype: options.dtype,
             max_tokens: options.max_tokens,
             weights: options.weights.clone(),
@@ -65,7 +79,13 @@ impl Reranker {
             Some(0) => return Err(invalid_option("maxQueryTokens", "it must be above zero".to_owned())),
             Some(tokens) => PairLimit::First(tokens),
         };
-        let engine = session.engine(&architecture, Purpose::Rerank, &request).await?;
+        let engine = match Executor::open(request.device, request.threads)? {
+            Executor::Cpu(ops) => OnExecutor::Cpu(session.engine(ops, &architecture, Purpose::Rerank, &request).await?),
+            #[cfg(feature = "candle")]
+            Executor::Candle(ops) => {
+                OnExecutor::Candle(session.engine(ops, &architecture, Purpose::Rerank, &request).await?)
+            }
+        };
         let sigmoid = options.normalize.or(architecture.sigmoid).unwrap_or(true);
         Ok(Self { engine, tokenizer, limit, sigmoid })
     }
@@ -97,7 +117,7 @@ impl Reranker {
             ranked.extend(empty.map(|&index| Ranked { index, score: 0.0 }));
             if !filled.is_empty() {
                 let batch = Batch::pack(filled.iter().map(|&index| &pairs[index]));
-                let logits = self.logits(&batch).await?;
+                let logits = on_executor!(OnExecutor, &self.engine, engine => logits(engine, &batch).await?);
                 let scored = filled.iter().zip(logits);
                 ranked.extend(scored.map(|(&index, logit)| Ranked { index, score: self.score(logit) }));
             }
@@ -109,14 +129,6 @@ impl Reranker {
         Ok(ranked)
     }
 
-    async fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let hidden = self.engine.hidden(batch)?;
-        match &self.engine.network.classifier {
-            Some(classifier) => classifier.apply(&self.engine.ops, &hidden, batch).await,
-            None => unreachable!("a reranker is loaded with its classifier"),
-        }
-    }
-
     fn score(&self, logit: f32) -> f32 {
         if self.sigmoid { (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32 } else { logit }
     }
@@ -124,5 +136,13 @@ impl Reranker {
     /// Most tokens of a pair, special tokens included.
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
+    }
+}
+
+async fn logits<O: Ops>(engine: &Engine<O>, batch: &Batch) -> Result<Vec<f32>> {
+    let hidden = engine.hidden(batch)?;
+    match &engine.network.classifier {
+        Some(classifier) => classifier.apply(&engine.ops, &hidden, batch).await,
+        None => unreachable!("a reranker is loaded with its classifier"),
     }
 }

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["encoder"],
     &["model", "head", "hub", "score", "bm25"],
     &["load"],
+    &["transformer"],
     &["embedder", "rerank", "convert", "distill"],
     &["bindings", "bin"],
 ];

@@ -19,7 +19,7 @@
 mod components;
 mod vocabulary;
 
-use std::{fs, path::Path};
+use std::{fs, num::NonZeroUsize, path::Path};
 
 use serde_json::{Value, json};
 
@@ -27,10 +27,11 @@ use crate::{
     embedder::{BATCH_TOKENS, MODULES},
     error::{Code, Error, Result},
     load::{
-        CONFIG, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Watch, architecture, check, invalid_option,
+        CONFIG, Engine, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Watch, architecture, check,
+        invalid_option,
     },
     model::Purpose,
-    ops::{Device, Ops, Pooling},
+    ops::{Device, Executor, Ops, Pooling},
     platform::native::{Directory, NewFolder, block_on},
     text::{self, Batch, Encoded, Form},
     weights::{Collector, Dtype, Planned, Values, Writer},
@@ -57,11 +58,19 @@ pub struct DistillOptions {
     pub dtype: Dtype,
     /// Where the encoder computes.
     pub device: Device,
+    /// With how many threads, on the processor; by default as many as it runs at once.
+    pub threads: Option<NonZeroUsize>,
 }
 
 impl Default for DistillOptions {
     fn default() -> Self {
-        Self { dimensions: 256, weighting: Weighting::Sif(1e-4), dtype: Dtype::Int8, device: Device::default() }
+        Self {
+            dimensions: 256,
+            weighting: Weighting::Sif(1e-4),
+            dtype: Dtype::Int8,
+            device: Device::default(),
+            threads: None,
+        }
     }
 }
 
@@ -141,26 +150,43 @@ async fn encode<W: Watch>(
         return Err(invalid_option("dimensions", message));
     }
     let tokenizer = session.tokenizer(&architecture, &request, Form::Text).await?;
-    let engine = session.engine(&architecture, Purpose::Embed, &request).await?;
     let entries: Vec<Encoded> =
         tokens.iter().map(|(token, id)| tokenizer.encode_entry(*id, token)).collect::<Result<_>>()?;
+    let purpose = Purpose::Embed;
+    let rows = match Executor::open(options.device, options.threads)? {
+        Executor::Cpu(ops) => {
+            let engine = session.engine(ops, &architecture, purpose, &request).await?;
+            means(&engine, width, &entries, watch).await?
+        }
+        #[cfg(feature = "candle")]
+        Executor::Candle(ops) => {
+            let engine = session.engine(ops, &architecture, purpose, &request).await?;
+            means(&engine, width, &entries, watch).await?
+        }
+    };
+    let finite = rows.chunks_exact(width).position(|row| !row.iter().all(|value| value.is_finite()));
+    match finite {
+        None => Ok((rows, width)),
+        Some(index) => Err(Error::new(Code::NotFinite, &tokens[index].0, "its vector is not finite")),
+    }
+}
+
+/// The mean hidden state of each entry, one after the other.
+async fn means<O: Ops, W: Watch>(engine: &Engine<O>, width: usize, entries: &[Encoded], watch: &W) -> Result<Vec<f32>> {
     let lengths: Vec<usize> = entries.iter().map(|entry| entry.ids.len()).collect();
-    let mut rows = vec![0.0; tokens.len() * width];
+    let mut rows = vec![0.0; entries.len() * width];
     let mut done = 0;
     for indices in text::plan(&lengths, BATCH_TOKENS, usize::MAX) {
         check(watch)?;
         let batch = Batch::pack(indices.iter().map(|&index| &entries[index]));
         let pooled = engine.ops.pool(&engine.hidden(&batch)?, &batch.spans, &[Pooling::Mean])?;
         for (index, row) in indices.iter().zip(engine.ops.read(&pooled).await?.chunks_exact(width)) {
-            if !row.iter().all(|value| value.is_finite()) {
-                return Err(Error::new(Code::NotFinite, &tokens[*index].0, "its vector is not finite"));
-            }
             rows[index * width..][..width].copy_from_slice(row);
         }
         done += indices.len();
-        watch.encoded(done, tokens.len());
+        watch.encoded(done, entries.len());
     }
-    Ok((rows, width))
+    Ok(rows)
 }
 
 /// Scales each row by what its rank says.

@@ -16,6 +16,39 @@ pub use masked_lm::{MaskedLm, Splade};
 
 use crate::error::{Code, Error, Result};
 
+/// A kind of result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputKind {
+    /// One vector per text.
+    Dense,
+    /// Weights over the vocabulary.
+    Sparse,
+    /// One vector per token, for late interaction.
+    Tokens,
+}
+
+/// Equally wide vectors, one per text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vectors {
+    /// Components of each vector.
+    pub width: usize,
+    /// All vectors, one after the other.
+    pub values: Vec<f32>,
+}
+
+impl Vectors {
+    /// The vector of text `index`.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.width..][..self.width]
+    }
+
+    /// All vectors in order.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width)
+    }
+}
+
 /// The smallest norm that a vector is divided by, as in `torch.nn.functional.normalize`.
 const EPSILON: f64 = 1e-12;
 

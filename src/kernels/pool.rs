@@ -9,6 +9,11 @@ impl Pool {
         Self
     }
 
+    /// With so many threads, or as many as the processor runs at once.
+    pub fn with(threads: Option<std::num::NonZeroUsize>) -> Self {
+        Self::new(threads.map_or(1, std::num::NonZeroUsize::get))
+    }
+
     /// How many threads take part, the caller's included.
     pub fn threads(&self) -> usize {
         1

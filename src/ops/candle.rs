@@ -40,7 +40,7 @@ impl Candle {
     /// On a device, if this build and this machine have it.
     pub fn on(device: Device) -> Result<Self> {
         let device = match device {
-            Device::Auto | Device::Cpu => Ok(candle_core::Device::Cpu),
+            Device::Auto | Device::Cpu | Device::Reference => Ok(candle_core::Device::Cpu),
             Device::Cuda => candle_core::Device::new_cuda(0),
             Device::Metal => candle_core::Device::new_metal(0),
         };

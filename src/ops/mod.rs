@@ -13,10 +13,11 @@ pub mod host;
 
 pub use crate::kernels::{Activation, Half, NormKind, Pooling};
 
-use std::{ops::Range, sync::Arc};
+use std::{num::NonZeroUsize, ops::Range, sync::Arc};
 
 use crate::{
     error::{Code, Error, Result},
+    kernels::pool::Pool,
     weights::Values,
 };
 
@@ -94,6 +95,8 @@ pub enum Device {
     #[default]
     Auto,
     Cpu,
+    /// The processor with stock Candle operations: slow, and what the others are compared with.
+    Reference,
     /// An NVIDIA GPU, in builds with the feature `cuda`.
     Cuda,
     /// An Apple GPU, in builds with the feature `metal`.
@@ -107,12 +110,52 @@ impl std::str::FromStr for Device {
         match name {
             "auto" => Ok(Device::Auto),
             "cpu" => Ok(Device::Cpu),
+            "reference" => Ok(Device::Reference),
             "cuda" => Ok(Device::Cuda),
             "metal" => Ok(Device::Metal),
-            _ => Err(Error::new(Code::InvalidOption, "device", format!("{name:?} is none of auto, cpu, cuda, metal"))),
+            _ => Err(Error::new(
+                Code::InvalidOption,
+                "device",
+                format!("{name:?} is none of auto, cpu, reference, cuda, metal"),
+            )),
         }
     }
 }
+
+/// An executor of this build.
+pub enum Executor {
+    Cpu(cpu::Cpu),
+    #[cfg(feature = "candle")]
+    Candle(candle::Candle),
+}
+
+impl Executor {
+    /// The one for a device, if this build and this machine have it. Threads are the processor's.
+    pub fn open(device: Device, threads: Option<NonZeroUsize>) -> Result<Self> {
+        match device {
+            Device::Auto | Device::Cpu => Ok(Self::Cpu(cpu::Cpu::new(Pool::with(threads)))),
+            #[cfg(feature = "candle")]
+            Device::Reference | Device::Cuda | Device::Metal => candle::Candle::on(device).map(Self::Candle),
+            #[cfg(not(feature = "candle"))]
+            Device::Reference | Device::Cuda | Device::Metal => {
+                let message = format!("{device:?} is not in this build: it has no feature \"candle\"");
+                Err(Error::new(Code::InvalidOption, "device", message))
+            }
+        }
+    }
+}
+
+/// The same expression for what was made for an executor, whichever it is; the type has a variant for each, as [`Executor`] has.
+macro_rules! on_executor {
+    ($kind:ident, $value:expr, $made:ident => $expression:expr) => {
+        match $value {
+            $kind::Cpu($made) => $expression,
+            #[cfg(feature = "candle")]
+            $kind::Candle($made) => $expression,
+        }
+    };
+}
+pub(crate) use on_executor;
 
 /// Takes weights into an executor, once, in the form its operations read.
 pub trait Pack: Weights {

@@ -1,6 +1,6 @@
 //! `wick distill`: an encoder to a static model.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::ValueEnum;
 use wick_embed::{
@@ -30,9 +30,12 @@ pub struct Distill {
     /// How the table is written: f32, f16 or int8.
     #[arg(long, default_value = DistillOptions::default().dtype.as_str())]
     dtype: Dtype,
-    /// Where the encoder computes: auto, cpu, cuda or metal.
+    /// Where the encoder computes: auto, cpu, reference, cuda or metal.
     #[arg(long, default_value = "auto")]
     device: Device,
+    /// How many threads compute; by default as many as the processor runs at once.
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -53,8 +56,8 @@ impl Distill {
             By::Zipf => Weighting::Zipf,
             By::None => Weighting::None,
         };
-        let (dimensions, dtype, device) = (self.dimensions, self.dtype, self.device);
-        let options = DistillOptions { dimensions, weighting, dtype, device };
+        let Self { dimensions, dtype, device, threads, .. } = self;
+        let options = DistillOptions { dimensions, weighting, dtype, device, threads };
         let made = distill(&self.model, &self.output, &options, &bars)?;
         bars.bar.finish_and_clear();
         let (share, size) = (100.0 * made.share, megabytes(made.bytes));

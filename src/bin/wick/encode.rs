@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Write},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -37,9 +38,12 @@ pub struct Encode {
     /// What the texts are for: plain, query or document.
     #[arg(long, default_value = "plain")]
     role: Role,
-    /// Where the model computes: auto, cpu, cuda or metal.
+    /// Where the model computes: auto, cpu, reference, cuda or metal.
     #[arg(long, default_value = "auto")]
     device: Device,
+    /// How many threads compute; by default as many as the processor runs at once.
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
     /// How large weights are held: f32, f16 or int8; as they are stored by default.
     #[arg(long)]
     dtype: Option<Dtype>,
@@ -89,6 +93,7 @@ impl Encode {
         let bars = Bars::new();
         let options = LoadOptions {
             device: self.device,
+            threads: self.threads,
             dtype: self.dtype,
             max_tokens: self.max_tokens,
             dimensions: self.dimensions,

@@ -1,0 +1,188 @@
+//! A transformer with its heads, on one executor: a batch in, rows of results out.
+
+use crate::{
+    error::{Code, Error, Result},
+    head::{Colbert, Dense, Lexical, OutputKind, Projection, Splade, Vectors},
+    load::{Engine, Request, Session, Watch},
+    model::{Architecture, LinearPlan, Purpose, pipeline::DenseConfig},
+    ops::{Ops, Pooling},
+    platform::Files,
+    sparse::SparseVector,
+    text::{Batch, Tokenizer},
+};
+
+/// Most values of all texts of a batch over the vocabulary (16 MB).
+const MOST_LOGITS: usize = 1 << 22;
+
+/// A network and what makes results of its hidden states.
+pub struct Transformer<O: Ops> {
+    engine: Engine<O>,
+    dense: Option<Dense<O>>,
+    sparse: Option<Sparse<O>>,
+    colbert: Option<Colbert<O>>,
+}
+
+enum Sparse<O: Ops> {
+    Splade(Splade),
+    Lexical(Lexical<O>),
+}
+
+/// What the model's files and the caller say of a transformer.
+pub struct TransformerPlan<'a> {
+    pub architecture: &'a Architecture,
+    pub tokenizer: &'a Tokenizer,
+    /// What the caller wants; all there is by default.
+    pub asked: Option<&'a [OutputKind]>,
+    pub is_splade: bool,
+    /// See [`Splade::logarithms`].
+    pub logarithms: usize,
+    pub dense: Option<DensePlan>,
+    /// Whether vectors have unit length, where the caller says so.
+    pub normalize: Option<bool>,
+}
+
+/// Pooling and what follows it.
+pub struct DensePlan {
+    pub pooling: Vec<Pooling>,
+    /// Each stage with the file of its configuration and its folder.
+    pub projections: Vec<((String, DenseConfig), String)>,
+    pub width: usize,
+    pub dimensions: Option<usize>,
+    /// Whether vectors have unit length, where the caller says nothing.
+    pub normalize: bool,
+}
+
+/// Results of a call while they are made.
+pub struct Rows {
+    pub dense: Option<Vectors>,
+    pub sparse: Option<Vec<SparseVector>>,
+    pub tokens: Option<Vec<Vec<f32>>>,
+}
+
+impl<O: Ops + Clone> Transformer<O> {
+    /// Reads the network and its heads.
+    pub async fn load<F: Files, W: Watch>(
+        session: &mut Session<'_, F, W>,
+        ops: O,
+        plan: TransformerPlan<'_>,
+        request: &Request,
+    ) -> Result<Self> {
+        let TransformerPlan { architecture, tokenizer, asked, is_splade, logarithms, dense, normalize } = plan;
+        let wanted = |kind| asked.is_none_or(|outputs| outputs.contains(&kind));
+        let named = |kind| asked.is_some_and(|outputs| outputs.contains(&kind));
+        let purpose = if is_splade { Purpose::Splade } else { Purpose::Embed };
+        let mut engine = session.engine(ops.clone(), architecture, purpose, request).await?;
+        let dense = match dense {
+            None => None,
+            Some(plan) => {
+                let mut stages = Vec::with_capacity(plan.projections.len());
+                for ((file, config), folder) in &plan.projections {
+                    let shape = [config.out_features, config.in_features];
+                    let linear = LinearPlan { prefix: "linear.", shape, bias: config.bias };
+                    let names = ["model.safetensors", "pytorch_model.bin"].map(|name| format!("{folder}/{name}"));
+                    let linear = session.first_weights(&names, &ops, &linear).await?;
+                    let linear =
+                        linear.ok_or_else(|| Error::new(Code::MissingFile, &names[0], "nor is there a .bin"))?;
+                    stages.push(Projection { linear, activation: config.activation(file)? });
+                }
+                Some(Dense {
+                    pooling: plan.pooling,
+                    projections: stages,
+                    width: plan.width,
+                    dimensions: plan.dimensions,
+                    standardize_before_cut: architecture.standardizes_before_cut(),
+                    normalize: normalize.unwrap_or(plan.normalize),
+                })
+            }
+        };
+
+        let lexical = |linear| {
+            let special = ["<s>", "</s>", "<pad>", "<unk>", "[CLS]", "[SEP]", "[PAD]", "[UNK]"];
+            Sparse::Lexical(Lexical { linear, excluded: tokenizer.ids_of(&special) })
+        };
+        let mut sparse = engine.network.lexical.take().filter(|_| wanted(OutputKind::Sparse)).map(lexical);
+        if is_splade {
+            sparse = Some(Sparse::Splade(Splade { logarithms, vocabulary: tokenizer.id_bound() as usize }));
+        }
+        let mut colbert = None;
+        if architecture.may_have_bge_heads() && !is_splade {
+            // BGE-M3 has its heads in files of their own.
+            let width = architecture.width;
+            let names = |head: &str| ["safetensors", "pt"].map(|end| format!("{head}_linear.{end}"));
+            if wanted(OutputKind::Sparse) {
+                let plan = LinearPlan { prefix: "", shape: [1, width], bias: true };
+                sparse = session.first_weights(&names("sparse"), &ops, &plan).await?.map(lexical);
+            }
+            // Who has one has both.
+            if named(OutputKind::Tokens) || (wanted(OutputKind::Tokens) && sparse.is_some()) {
+                let plan = LinearPlan { prefix: "", shape: [width, width], bias: true };
+                let linear = session.first_weights(&names("colbert"), &ops, &plan).await?;
+                let normalize = normalize.unwrap_or(true);
+                colbert = linear.map(|linear| Colbert { linear, width, normalize });
+            }
+        }
+        Ok(Self { engine, dense, sparse, colbert })
+    }
+}
+
+impl<O: Ops> Transformer<O> {
+    /// What it gives.
+    pub fn outputs(&self) -> Vec<OutputKind> {
+        let given = [
+            self.dense.as_ref().map(|_| OutputKind::Dense),
+            self.sparse.as_ref().map(|_| OutputKind::Sparse),
+            self.colbert.as_ref().map(|_| OutputKind::Tokens),
+        ];
+        given.into_iter().flatten().collect()
+    }
+
+    /// Computes a batch and puts its results in their places: those of its first text at the first of `indices`, and so on.
+    pub async fn fill(&self, rows: &mut Rows, batch: &Batch, indices: &[usize], top_k: Option<usize>) -> Result<()> {
+        let Self { engine, dense, sparse, colbert } = self;
+        let hidden = engine.hidden(batch)?;
+        if let (Some(rows), Some(head)) = (&mut rows.dense, dense) {
+            let width = rows.width;
+            for (index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, batch).await?) {
+                rows.values[index * width..][..width].copy_from_slice(&row);
+            }
+        }
+        if let (Some(rows), Some(head)) = (&mut rows.sparse, sparse) {
+            let found = match (head, &engine.network.masked_lm) {
+                (Sparse::Lexical(head), _) => head.apply(&engine.ops, &hidden, batch).await?,
+                (Sparse::Splade(splade), Some(head)) => {
+                    let words = &engine.network.encoder.embeddings.words;
+                    head.apply(&engine.ops, &hidden, words, batch, *splade).await?
+                }
+                (Sparse::Splade(_), None) => unreachable!("a model for SPLADE is loaded with its head"),
+            };
+            for (&index, mut row) in indices.iter().zip(found) {
+                row.keep_largest(top_k.unwrap_or(usize::MAX));
+                rows[index] = row;
+            }
+        }
+        if let (Some(rows), Some(head)) = (&mut rows.tokens, colbert) {
+            for (&index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, batch).await?) {
+                rows[index] = row;
+            }
+        }
+        Ok(())
+    }
+
+    /// Components of a dense vector, if it gives one.
+    pub fn dimensions(&self) -> Option<usize> {
+        self.dense.as_ref().map(Dense::dimensions)
+    }
+
+    /// Most texts of a batch: SPLADE has a value for each text and word, whatever the text's length.
+    pub fn most_texts(&self) -> usize {
+        match self.sparse {
+            Some(Sparse::Splade(_)) => (MOST_LOGITS / self.engine.network.encoder.embeddings.words.rows.max(1)).max(1),
+            _ => usize::MAX,
+        }
+    }
+
+    /// Components of a token's vector.
+    pub fn token_width(&self) -> usize {
+        self.colbert.as_ref().map_or(1, |head| head.width)
+    }
+}
