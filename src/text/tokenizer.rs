@@ -5,16 +5,14 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
 use tokenizers::{
     Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
 };
 
+use super::parts::{self, Parts};
 use crate::error::{Code, Error, Result};
 
 const FILE: &str = "tokenizer.json";
@@ -32,94 +30,23 @@ pub struct Encoded {
     pub truncated: bool,
 }
 
-/// Parts of `tokenizer.json` that encoding never uses, or that are overridden.
-const UNUSED: [&str; 3] = ["decoder", "padding", "truncation"];
-
-/// The parts of `tokenizer.json` that encoding uses, checked for what the tokenizers crate would panic on (found by damaging
-/// files at random): its decoder is left out unread, a template may only name what there is, and pieces have a length.
-fn used_parts(json: &[u8]) -> Result<Vec<u8>> {
-    let parsing = |error: serde_json::Error| invalid(error.to_string());
-    let mut parts: BTreeMap<&str, &RawValue> = serde_json::from_slice(json).map_err(parsing)?;
-    parts.retain(|name, _| !UNUSED.contains(name));
-    for (name, check) in
-        [("post_processor", check_template as fn(&Value) -> Result<()>), ("pre_tokenizer", check_pieces)]
-    {
-        if let Some(part) = parts.get(name) {
-            each_object(&serde_json::from_str(part.get()).map_err(parsing)?, &check)?;
-        }
-    }
-    serde_json::to_vec(&parts).map_err(parsing)
-}
-
-/// Visits every object of a value; tokenizer parts may be nested in sequences.
-fn each_object(value: &Value, check: &impl Fn(&Value) -> Result<()>) -> Result<()> {
-    match value {
-        Value::Object(fields) => {
-            check(value)?;
-            fields.values().try_for_each(|value| each_object(value, check))
-        }
-        Value::Array(values) => values.iter().try_for_each(|value| each_object(value, check)),
-        _ => Ok(()),
-    }
-}
-
-fn check_template(part: &Value) -> Result<()> {
-    if part["type"] != "TemplateProcessing" {
-        return Ok(());
-    }
-    let pieces = |name: &str| part[name].as_array().into_iter().flatten();
-    for piece in pieces("single").chain(pieces("pair")) {
-        let special = piece["SpecialToken"]["id"].as_str();
-        if let Some(id) = special.filter(|&id| part["special_tokens"].get(id).is_none()) {
-            return Err(invalid(format!("its template names {id:?}, which is none of its special tokens")));
-        }
-    }
-    match pieces("single").any(|piece| piece["Sequence"]["id"] == "B") {
-        true => Err(invalid("its template for one text names a second one")),
-        false => Ok(()),
-    }
-}
-
-fn check_pieces(part: &Value) -> Result<()> {
-    match part["type"] == "FixedLength" && part["length"] == 0 {
-        true => Err(invalid("its pieces have no length")),
-        false => Ok(()),
-    }
-}
-
-fn invalid(message: impl Into<String>) -> Error {
+pub(super) fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::InvalidTokenizer, FILE, message)
-}
-
-/// What the model of `tokenizer.json` says of unknown tokens: their string, or in Unigram models their id.
-#[derive(Deserialize)]
-struct Unknown {
-    #[serde(default)]
-    unk_token: Option<String>,
-    #[serde(default)]
-    unk_id: Option<u32>,
 }
 
 /// Runs the tokenizers crate, which panics on some files and texts. In a page that is a trap, and ends the engine.
 fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| invalid(error.to_string())),
-        Err(_) => Err(invalid("the tokenizer panicked; its file is damaged")),
-    }
+    caught(run)?.map_err(|error| invalid(error.to_string()))
+}
+
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| invalid("the tokenizer panicked; its file is damaged"))
 }
 
 /// Keeps the first `length` tokens, and nothing of the rest.
 fn cut(tokens: &mut Encoding, length: usize) {
     tokens.truncate(length, 0, TruncationDirection::Right);
     tokens.take_overflowing();
-}
-
-fn unknown(json: &[u8]) -> Option<Unknown> {
-    #[derive(Deserialize)]
-    struct Parts {
-        model: Unknown,
-    }
-    serde_json::from_slice::<Parts>(json).ok().map(|parts| parts.model)
 }
 
 /// A tokenizer with this model's length limit.
@@ -160,14 +87,7 @@ pub enum PairLimit {
 impl Tokenizer {
     /// Reads `tokenizer.json`. `max_tokens` counts special tokens; `lower_case` is `do_lower_case` of `sentence_bert_config.json`.
     pub fn from_bytes(json: &[u8], max_tokens: usize, lower_case: bool, form: Form) -> Result<Self> {
-        let parts = used_parts(json)?;
-        let unknown = unknown(json);
-        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(parts))?;
-        // Nothing in the file may still cut or fill up texts.
-        guarded(|| inner.with_truncation(None).map(|_| ()))?;
-        inner.with_padding(None);
-        let unknown = unknown
-            .and_then(|Unknown { unk_token, unk_id }| unk_id.or_else(|| inner.token_to_id(unk_token.as_deref()?)));
+        let Parts { tokenizer: inner, unknown } = caught(|| parts::read(json))??;
         let largest = inner.get_vocab(true).into_values().max();
         let id_bound = largest.map_or(0, |id| u64::from(id) + 1);
         let tokenizer = Self { inner, max_tokens, lower_case, unknown, id_bound };

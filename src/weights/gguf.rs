@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, fmt};
 
 use super::{Decoder, Dtype, Format, Refusal, Sink, TensorInfo, Values, take};
 use crate::error::{Code, Error, Result};
-use blocks::Blocks;
+use blocks::{Blocks, Kind};
 use header::{Header, Info, Scan};
 
 pub use describe::{Described, Describer};
@@ -217,7 +217,7 @@ impl Entry {
         }
         let shape: Option<Vec<usize>> = shape.iter().map(|&size| usize::try_from(size).ok()).collect();
         // Half precision holds what blocks of up to eight bits with a scale of sixteen hold, but for its last bits.
-        let dtype = plain(info.kind).map(Format::dtype).or(blocks::named(info.kind).map(|_| Dtype::F16));
+        let dtype = plain(info.kind).map(Format::dtype).or(Kind::named(info.kind).map(|_| Dtype::F16));
         Ok(Self {
             info: TensorInfo { name: family.name(&info.name), shape: shape.ok_or_else(refused)?, dtype },
             kind: info.kind,
@@ -275,9 +275,9 @@ impl Body {
             }
             return Ok(Body::Plain(decoder));
         }
-        match blocks::named(entry.kind) {
-            Some(dtype) => {
-                let blocks = Blocks::new(name, dtype, wanted, width, entry.count, entry.zeros)?;
+        match Kind::named(entry.kind) {
+            Some(kind) => {
+                let blocks = Blocks::new(name, kind, wanted, width, entry.count, entry.zeros)?;
                 Ok(Body::Blocks(Box::new(blocks)))
             }
             None => Err(Error::new(

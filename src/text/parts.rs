@@ -1,0 +1,173 @@
+//! The parts of `tokenizer.json`, read here and handed to the tokenizers crate one by one.
+//!
+//! The crate's own reader buffers each part in generic values and tries its types one after the other, for each of them and the
+//! decoders too with code of its own: a tenth of the page's module, and for a vocabulary of 250,002 pieces several times its size in memory.
+//! What is read comes out equal, which the tests below compare.
+
+mod model;
+mod normalizer;
+mod post_processor;
+mod pre_tokenizer;
+#[cfg(test)]
+mod tests;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+use tokenizers::{AddedToken, Tokenizer};
+
+use super::tokenizer::invalid;
+use crate::error::{Error, Result};
+
+/// What a file gives.
+pub struct Parts {
+    /// Without truncation, padding and decoder, which encoding never uses, or which are overridden.
+    pub tokenizer: Tokenizer,
+    /// The token for what the vocabulary has not.
+    pub unknown: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct File<'a> {
+    #[serde(borrow)]
+    model: &'a RawValue,
+    version: Option<&'a str>,
+    #[serde(default)]
+    added_tokens: Vec<Value>,
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
+    post_processor: Option<Value>,
+}
+
+/// Reads `tokenizer.json`.
+pub fn read(json: &[u8]) -> Result<Parts> {
+    let file: File = serde_json::from_slice(json).map_err(parsing)?;
+    if let Some(version) = file.version.filter(|&version| version != "1.0") {
+        return Err(invalid(format!("its version is {version:?}, and not 1.0")));
+    }
+    let (model, unknown) = model::read(file.model.get().as_bytes())?;
+    let mut tokenizer = Tokenizer::new(model);
+    // Before the added tokens, some of which are normalised when they are added.
+    tokenizer.with_normalizer(file.normalizer.as_ref().map(normalizer::read).transpose()?).map_err(refused)?;
+    tokenizer.with_pre_tokenizer(file.pre_tokenizer.as_ref().map(pre_tokenizer::read).transpose()?);
+    tokenizer.with_post_processor(file.post_processor.as_ref().map(post_processor::read).transpose()?);
+    let added = file.added_tokens.iter().map(added_token).collect::<Result<Vec<_>>>()?;
+    tokenizer.add_tokens(added).map_err(refused)?;
+    let unknown = unknown.and_then(|unknown| match unknown {
+        model::Unknown::Id(id) => Some(id),
+        model::Unknown::Token(token) => tokenizer.token_to_id(&token),
+    });
+    Ok(Parts { tokenizer, unknown })
+}
+
+fn added_token(token: &Value) -> Result<AddedToken> {
+    let token = Part::new("added token", token)?;
+    token.number("id")?;
+    Ok(AddedToken {
+        content: token.text("content")?.to_owned(),
+        single_word: token.flag("single_word")?,
+        lstrip: token.flag("lstrip")?,
+        rstrip: token.flag("rstrip")?,
+        normalized: token.flag("normalized")?,
+        special: token.flag("special")?,
+    })
+}
+
+fn parsing(error: serde_json::Error) -> Error {
+    invalid(error.to_string())
+}
+
+fn refused(error: tokenizers::Error) -> Error {
+    invalid(error.to_string())
+}
+
+/// A part, or one of those that it is a sequence of: an object with settings.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    name: &'static str,
+    value: &'a Value,
+    settings: &'a Map<String, Value>,
+}
+
+impl<'a> Part<'a> {
+    fn new(name: &'static str, value: &'a Value) -> Result<Self> {
+        let settings = value.as_object().ok_or_else(|| invalid(format!("its {name} is no object")))?;
+        Ok(Self { name, value, settings })
+    }
+
+    /// Its type, where it names one.
+    fn kind(self) -> &'a str {
+        self.settings.get("type").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// A setting, unless it is absent.
+    fn given(self, setting: &str) -> Option<&'a Value> {
+        self.settings.get(setting)
+    }
+
+    /// A setting that must be there, and of the form that is read.
+    fn needs<T>(self, setting: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Result<T> {
+        self.given(setting).and_then(read).ok_or_else(|| {
+            invalid(format!("its {} {:?} has no {setting:?}, or one that cannot be read", self.name, self.kind()))
+        })
+    }
+
+    fn flag(self, setting: &str) -> Result<bool> {
+        self.needs(setting, Value::as_bool)
+    }
+
+    fn flag_or(self, setting: &str, default: bool) -> Result<bool> {
+        if self.given(setting).is_some() { self.flag(setting) } else { Ok(default) }
+    }
+
+    /// A flag that may be null.
+    fn optional_flag(self, setting: &str) -> Result<Option<bool>> {
+        self.given(setting).filter(|value| !value.is_null()).map(|_| self.flag(setting)).transpose()
+    }
+
+    fn text(self, setting: &str) -> Result<&'a str> {
+        self.needs(setting, Value::as_str)
+    }
+
+    fn character(self, setting: &str) -> Result<char> {
+        self.needs(setting, |value| {
+            let mut characters = value.as_str()?.chars();
+            characters.next().filter(|_| characters.next().is_none())
+        })
+    }
+
+    fn number(self, setting: &str) -> Result<u32> {
+        self.needs(setting, number)
+    }
+
+    fn list(self, setting: &str) -> Result<&'a [Value]> {
+        self.needs(setting, |value| value.as_array().map(Vec::as_slice))
+    }
+
+    /// What is searched for: `{"String": ...}` or `{"Regex": ...}`.
+    fn pattern<P>(self, string: fn(String) -> P, regex: fn(String) -> P) -> Result<P> {
+        self.needs("pattern", |value| {
+            let mut ways = value.as_object()?.iter();
+            let (way, text) = ways.next().filter(|_| ways.next().is_none())?;
+            let way = match way.as_str() {
+                "String" => string,
+                "Regex" => regex,
+                _ => return None,
+            };
+            text.as_str().map(|text| way(text.to_owned()))
+        })
+    }
+
+    /// A part of a form that the tokenizers crate reads itself.
+    fn as_it_is<T: Deserialize<'a>>(self) -> Result<T> {
+        T::deserialize(self.value).map_err(|error| invalid(format!("its {}: {error}", self.name)))
+    }
+
+    /// Of no known type, or without its settings.
+    fn unknown<T>(self) -> Result<T> {
+        Err(invalid(format!("its {} {:?} is of no known type, or lacks settings", self.name, self.kind())))
+    }
+}
+
+fn number(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|number| u32::try_from(number).ok())
+}
