@@ -5,6 +5,7 @@ import { cpSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSyn
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
+import { brotliCompressSync } from "node:zlib";
 import { MODEL, launch, milvusError, path, scratch, serve } from "./harness.mjs";
 
 let project;
@@ -36,6 +37,15 @@ test("the package holds what it should and nothing else", () => {
   const files = readdirSync(join(installed, "dist"));
   assert.deepEqual(files.filter((file) => !/\.(js|d\.ts|wasm)$/.test(file)), []);
   assert.equal(files.filter((file) => file.endsWith(".wasm")).length, 4);
+});
+
+test("a page fetches less than 0.8 MB of module", (t) => {
+  const folder = join(project, "node_modules/wick-embed/dist");
+  for (const file of readdirSync(folder).filter((file) => file.endsWith(".wasm"))) {
+    const { length } = brotliCompressSync(readFileSync(join(folder, file)));
+    t.diagnostic(`${file}: ${length} bytes`);
+    assert.ok(length < 800_000, `${file}: ${length}`);
+  }
 });
 
 test("in Node: importing is silent, and a program that does not dispose still ends", async (t) => {
