@@ -40,7 +40,7 @@ struct File<'a> {
 
 /// Reads `tokenizer.json`.
 pub fn read(json: &[u8]) -> Result<Parts> {
-    let file: File = serde_json::from_slice(json).map_err(parsing)?;
+    let file: File = serde_json::from_slice(json).map_err(refused)?;
     if let Some(version) = file.version.filter(|&version| version != "1.0") {
         return Err(invalid(format!("its version is {version:?}, and not 1.0")));
     }
@@ -72,11 +72,8 @@ fn added_token(token: &Value) -> Result<AddedToken> {
     })
 }
 
-fn parsing(error: serde_json::Error) -> Error {
-    invalid(error.to_string())
-}
-
-fn refused(error: tokenizers::Error) -> Error {
+#[expect(clippy::needless_pass_by_value, reason = "as map_err passes it")]
+fn refused(error: impl ToString) -> Error {
     invalid(error.to_string())
 }
 

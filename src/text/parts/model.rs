@@ -17,7 +17,7 @@ use tokenizers::{
     },
 };
 
-use super::{parsing, refused};
+use super::refused;
 use crate::{error::Result, text::tokenizer::invalid};
 
 /// What a model says of words that it does not have.
@@ -80,7 +80,7 @@ impl<'de> Deserialize<'de> for Merge {
 
 /// Reads the model, and what it says of unknown words.
 pub fn read(json: &[u8]) -> Result<(ModelWrapper, Option<Unknown>)> {
-    let model: Model = serde_json::from_slice(json).map_err(parsing)?;
+    let model: Model = serde_json::from_slice(json).map_err(refused)?;
     let unknown = model.unk_id.map(Unknown::Id).or_else(|| model.unk_token.clone().map(Unknown::Token));
     let built = match model.kind.unwrap_or_else(|| model.inferred()) {
         "BPE" => model.bpe(),
@@ -104,7 +104,7 @@ impl Model<'_> {
     }
 
     fn pieces<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        serde_json::from_slice(self.vocab.get().as_bytes()).map_err(parsing)
+        serde_json::from_slice(self.vocab.get().as_bytes()).map_err(refused)
     }
 
     fn bpe(self) -> Result<ModelWrapper> {
