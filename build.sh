@@ -252,9 +252,9 @@ test_() {
   node --test --test-concurrency=1 tests/web/*.test.mjs
 }
 
-# Wick beside transformers.js in one run; see tests/bench/README.md.
+# Wick beside transformers.js, or with `native` as the first word beside ONNX Runtime, in one run; see tests/bench/README.md.
 bench() {
-  setup; pkg
+  setup
   local work=build/bench
   if [[ ! -f $work/.complete ]]; then
     say "setting the comparison up (PyTorch, transformers.js)"
@@ -267,8 +267,18 @@ bench() {
       @huggingface/transformers@4.3.1 playwright-core@1.65.1
     touch $work/.complete
   fi
+  if [[ ${1:-} == native ]]; then
+    shift
+    cargo build --locked --release --features cli --bin wick
+    $work/venv/bin/python tests/bench/native.py --wick target/release/wick --model $MODEL --onnx $work/models/all-MiniLM-L6-v2 "$@"
+    return
+  fi
+  pkg
+  mkdir -p $work/limit
+  rustc --edition 2024 -O -C strip=symbols --crate-type cdylib --target wasm32-unknown-unknown -C target-feature=+simd128,+relaxed-simd \
+    tests/bench/limit.rs -o $work/limit/limit.wasm
   PEER_NODE_MODULES=$work/npm/node_modules PEER_MODELS=$work/models PEER_OUT=$work \
-    node tests/bench/bench.mjs --mount wick=pkg/dist "$@"
+    node tests/bench/bench.mjs --mount wick=pkg/dist --mount limit=$work/limit "$@"
 }
 
 # Bytes of what a page downloads, beside the model.
@@ -284,7 +294,7 @@ usage() {
   wasm       the WebAssembly modules         (build/glue)
   pkg        the npm package                 (pkg/dist)
   www        the demo page, complete         (build/site)
-  bench      Wick beside transformers.js     (tests/bench/README.md)
+  bench      Wick beside transformers.js, or with "native" beside ONNX Runtime (tests/bench/README.md)
   size       bytes of the package
   model      only the weights                (build/models)
   distilled  a static model from them        (build/models)

@@ -1,8 +1,10 @@
 //! `wick`: the native program. Reads arguments, calls the library; decides nothing that the library does not decide.
 
+mod bench;
 mod convert;
 mod distill;
 mod encode;
+mod input;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Encode texts, one per line or one JSON value per line.
     Encode(encode::Encode),
+    /// Measure how fast texts are encoded.
+    Bench(bench::Bench),
     /// Write a model with smaller weights, which the page loads as it does the original.
     Convert(convert::Convert),
     /// Make a static model, a table of word vectors, from an encoder.
@@ -34,6 +38,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Encode(arguments) => arguments.run(),
+        Command::Bench(arguments) => arguments.run(),
         Command::Convert(arguments) => arguments.run(),
         Command::Distill(arguments) => arguments.run(),
     };
