@@ -89,7 +89,7 @@ const ROWS: usize = 60;
 /// Fewest values for which a pass over memory is shared between threads.
 const SHARED: usize = 1 << 15;
 
-/// Rows of a table that [`Kernels::vocab_max`] packs and multiplies at a time.
+/// Rows of a table that [`Kernels::vocab_max`] multiplies at a time.
 const WORDS: usize = 64;
 
 /// The instruction set in use, and the threads.
@@ -130,7 +130,9 @@ impl Distances<'_> {
 /// A table by rows, as [`Kernels::vocab_max`] reads it.
 #[derive(Clone, Copy)]
 pub enum Words<'a> {
-    /// Any form that can give a row as f32.
+    /// As they are multiplied.
+    F32(&'a [f32]),
+    /// Any other form that can give a row as f32.
     Rows(&'a (dyn Fn(usize, &mut [f32]) + Sync)),
     /// Eight bits with a scale per row.
     Int8 { values: &'a [i8], scales: &'a [f32] },
@@ -157,6 +159,8 @@ struct Room {
     floats: Aligned<f32>,
     bytes: Aligned<u8>,
     rows: Vec<Quantized>,
+    /// Of the thread that calls: activations in panels, which all read.
+    panels: Aligned<f32>,
 }
 
 thread_local! {
@@ -170,6 +174,11 @@ fn with_room<T>(run: impl FnOnce(&mut Room) -> T) -> T {
         // A kernel inside a kernel: none does that, but if one did it would be right all the same.
         Err(_) => run(&mut Room::default()),
     })
+}
+
+/// The larger one, and NaN where either is.
+fn larger(most: f32, value: f32) -> f32 {
+    if value <= most || most.is_nan() { most } else { value }
 }
 
 /// A thread's room of `count` floats.
@@ -390,32 +399,108 @@ impl Kernels {
         assert!(x.len() == tokens * width && y.len() == spans.len() * count, "vocab_max: shapes");
         assert!(bias.is_none_or(|bias| bias.len() == count), "vocab_max: bias");
         assert!(spans.iter().all(|span| !span.is_empty() && span.end <= tokens), "vocab_max: spans");
+        match words {
+            Words::F32(values) => {
+                assert!(values.len() == count * width, "vocab_max: words");
+                self.largest_of_floats(x, width, &|words, _| values[words.start * width..].as_ptr(), count, spans, y);
+            }
+            Words::Rows(read) => {
+                let rows = |words: Range<usize>, room: &mut [f32]| {
+                    room.chunks_exact_mut(width.max(1)).zip(words).for_each(|(row, word)| read(word, row));
+                    room.as_ptr()
+                };
+                self.largest_of_floats(x, width, &rows, count, spans, y);
+            }
+            Words::Int8 { values, scales } => {
+                assert!(values.len() == count * width && scales.len() == count, "vocab_max: words");
+                self.largest_of_bytes(x, width, values, scales, spans, y);
+            }
+        }
+        if let Some(bias) = bias {
+            // Rounding is monotone: the bias may as well be added once, after the maximum.
+            y.chunks_exact_mut(count.max(1)).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
+        }
+    }
+
+    /// The largest products with words as the rows and tokens as the columns: there are fewer of those to pack, and a table is read
+    /// front to back. `rows` says where some words lie, and may write them into the room of as many rows.
+    fn largest_of_floats(
+        &self,
+        x: &[f32],
+        width: usize,
+        rows: &(dyn Fn(Range<usize>, &mut [f32]) -> *const f32 + Sync),
+        count: usize,
+        spans: &[Range<usize>],
+        y: &mut [f32],
+    ) {
+        let (tokens, columns) = (x.len() / width.max(1), self.set.columns);
+        let mut panels = with_room(|room| std::mem::take(&mut room.panels));
+        packed::pack(x, tokens, width, columns, 1, floats(&mut panels, tokens.next_multiple_of(columns) * width));
         let target = Shared(y.as_mut_ptr());
         self.pool.run(count.div_ceil(WORDS), &|part| {
-            let words_here = part * WORDS..((part + 1) * WORDS).min(count);
-            let here = words_here.len();
-            let matrix = match words {
-                Words::Rows(read) => {
-                    let mut rows = vec![0.0; here * width];
-                    let numbered = rows.chunks_exact_mut(width.max(1)).zip(words_here.clone());
-                    numbered.for_each(|(row, word)| read(word, row));
-                    self.matrix_f32(here, width, &rows)
+            let words = part * WORDS..((part + 1) * WORDS).min(count);
+            let here = words.len();
+            with_room(|room| {
+                let (room, products) = floats(&mut room.floats, here * (width + tokens)).split_at_mut(here * width);
+                let x = rows(words.clone(), room);
+                let product = F32Product {
+                    inputs: width,
+                    x,
+                    stride: width,
+                    panels: panels.as_ptr(),
+                    panel_stride: width * columns,
+                };
+                let block = Block {
+                    rows: here,
+                    columns: tokens,
+                    y: Target { start: products.as_mut_ptr(), stride: tokens },
+                    bias: ptr::null(),
+                    activation: Activation::None,
+                };
+                // SAFETY: there are as many rows as words, as many panels as tokens need, and room for their products.
+                unsafe { (self.set.f32)(&product, &block) };
+                for (word, products) in words.zip(products.chunks_exact(tokens.max(1))) {
+                    for (index, span) in spans.iter().enumerate() {
+                        let most =
+                            products[span.clone()].iter().fold(f32::NEG_INFINITY, |most, &value| larger(most, value));
+                        // SAFETY: each part writes its own words of each row.
+                        unsafe { *target.get().add(index * count + word) = most };
+                    }
                 }
-                Words::Int8 { values, scales } => {
-                    let values = &values[words_here.start * width..words_here.end * width];
-                    self.matrix_int8(here, width, values, &scales[words_here.clone()])
-                }
-            };
+            });
+        });
+        with_room(|room| room.panels = panels);
+    }
+
+    /// The largest products with words as the columns, which are packed as they come: weights of eight bits are on that side.
+    fn largest_of_bytes(
+        &self,
+        x: &[f32],
+        width: usize,
+        values: &[i8],
+        scales: &[f32],
+        spans: &[Range<usize>],
+        y: &mut [f32],
+    ) {
+        let count = scales.len();
+        let target = Shared(y.as_mut_ptr());
+        self.pool.run(count.div_ceil(WORDS), &|part| {
+            let words = part * WORDS..((part + 1) * WORDS).min(count);
+            let here = words.len();
+            let packed = &values[words.start * width..words.end * width];
+            let matrix = self.matrix_int8(here, width, packed, &scales[words.clone()]);
             let matrix = matrix.unwrap_or_else(|| panic!("no memory for {here} words"));
             let mut products = vec![0.0; ROWS * here];
-            let mut largest = vec![f32::NEG_INFINITY; here];
             for (index, span) in spans.iter().enumerate() {
-                largest.fill(f32::NEG_INFINITY);
+                // SAFETY: each part writes its own words of each row.
+                let most =
+                    unsafe { std::slice::from_raw_parts_mut(target.get().add(index * count + words.start), here) };
+                most.fill(f32::NEG_INFINITY);
                 for start in span.clone().step_by(ROWS) {
                     let rows = start..(start + ROWS).min(span.end);
                     let products = &mut products[..rows.len() * here];
                     with_room(|room| {
-                        // SAFETY: lengths were compared above.
+                        // SAFETY: lengths were compared by the caller.
                         unsafe {
                             let input = self.input(x, &rows, &matrix, &mut room.bytes, &mut room.rows);
                             let block = Block {
@@ -430,19 +515,8 @@ impl Kernels {
                         }
                     });
                     for row in products.chunks_exact(here) {
-                        // Written so that NaN stays.
-                        largest.iter_mut().zip(row).for_each(|(most, &value)| {
-                            *most = if value <= *most || most.is_nan() { *most } else { value };
-                        });
+                        most.iter_mut().zip(row).for_each(|(most, &value)| *most = larger(*most, value));
                     }
-                }
-                // SAFETY: each part writes its own words of each row.
-                let to =
-                    unsafe { std::slice::from_raw_parts_mut(target.get().add(index * count + words_here.start), here) };
-                to.copy_from_slice(&largest);
-                if let Some(bias) = bias {
-                    // Rounding is monotone: the bias may as well be added once, after the maximum.
-                    to.iter_mut().zip(&bias[words_here.clone()]).for_each(|(to, bias)| *to += bias);
                 }
             }
         });

@@ -69,17 +69,23 @@ impl Kernels {
     }
 }
 
-/// Row-major rows as `[panels][inputs / group][columns][group]`, filled up with zeros.
+/// Row-major rows as panels, in memory of their own.
 fn panels<T: Number>(values: &[T], outputs: usize, inputs: usize, columns: usize, group: usize) -> Option<Aligned<T>> {
-    assert!(values.len() == outputs * inputs, "matrix: shape");
+    let mut packed = Aligned::zeros(outputs.next_multiple_of(columns) * inputs.next_multiple_of(group))?;
+    pack(values, outputs, inputs, columns, group, &mut packed);
+    Some(packed)
+}
+
+/// Row-major rows as `[panels][inputs / group][columns][group]`; what there is no value for is left as it is.
+pub fn pack<T: Number>(values: &[T], outputs: usize, inputs: usize, columns: usize, group: usize, to: &mut [T]) {
     let padded = inputs.next_multiple_of(group);
-    let mut packed = Aligned::zeros(outputs.next_multiple_of(columns) * padded)?;
+    assert!(values.len() == outputs * inputs, "matrix: shape");
+    assert!(to.len() == outputs.next_multiple_of(columns) * padded, "matrix: shape");
     for (row, values) in values.chunks_exact(inputs.max(1)).enumerate() {
-        let panel = &mut packed[row / columns * columns * padded..][..columns * padded];
+        let panel = &mut to[row / columns * columns * padded..][..columns * padded];
         let column = row % columns;
         for (at, values) in values.chunks(group).enumerate() {
             panel[(at * columns + column) * group..][..values.len()].copy_from_slice(values);
         }
     }
-    Some(packed)
 }

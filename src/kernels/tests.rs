@@ -352,8 +352,11 @@ fn the_largest_product_of_each_word() {
             };
             let mut y = vec![f32::NAN; spans.len() * count];
             let read = |row: usize, out: &mut [f32]| out.copy_from_slice(&words[row * width..][..width]);
-            kernels.vocab_max(&x, width, Words::Rows(&read), count, Some(&bias), &spans, &mut y);
-            close("vocab_max", &kernels, &y, &most(&x, &words, Some(&bias)), 2e-5);
+            for form in [Words::F32(&words), Words::Rows(&read)] {
+                y.fill(f32::NAN);
+                kernels.vocab_max(&x, width, form, count, Some(&bias), &spans, &mut y);
+                close("vocab_max", &kernels, &y, &most(&x, &words, Some(&bias)), 2e-5);
+            }
 
             let (values, scales) = eight_bits(&words, width);
             let in_bits = Words::Int8 { values: &values, scales: &scales };

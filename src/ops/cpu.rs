@@ -248,8 +248,9 @@ impl Ops for Cpu {
         let mut y = self.tensor(spans.len(), count)?;
         let read = |row: usize, out: &mut [f32]| words.read(row, out);
         let rows = match &words.values {
+            Values::F32(values) => Words::F32(values),
             Values::Int8 { values, scales } => Words::Int8 { values, scales },
-            _ => Words::Rows(&read),
+            Values::F16(_) => Words::Rows(&read),
         };
         let bias = bias.map(Vec::as_slice);
         self.kernels.vocab_max(&x.values, words.width, rows, count, bias, spans, &mut y.values);

@@ -54,6 +54,7 @@ def main():
     print("| threads | | " + " | ".join(MODES) + " |\n| --- | --- |" + " --- |" * len(MODES))
     for dtype in FILES:
         for threads in (1, 2):
+            os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
             peer = Peer(options.onnx, dtype, threads)
             ours, theirs = {}, {}
             for mode, batch in MODES.items():
