@@ -17,8 +17,8 @@ use std::collections::HashMap;
 
 use crate::error::Result;
 
-/// How many bytes a body in memory or on disk gives at a time.
-const CHUNK: usize = 1 << 20;
+/// How many bytes a body gives at a time, at most: they are memory beside the weights.
+const CHUNK: usize = 1 << 18;
 
 /// A model's files by name, wherever they lie.
 pub trait Files {

@@ -195,7 +195,8 @@ impl WebFiles {
     fn stream(&self, at: &str, stream: &web_sys::ReadableStream, length: Option<u64>) -> Result<WebBody> {
         let reader =
             stream.get_reader().dyn_into::<ReadableStreamDefaultReader>().map_err(|error| self.failed(at, &error))?;
-        Ok(WebBody { at: at.to_owned(), length, rest: Rest::Stream(reader, self.abort.signal()), buffer: Vec::new() })
+        let stream = Some((reader, self.abort.signal()));
+        Ok(WebBody { at: at.to_owned(), length, stream, come: Uint8Array::new_with_length(0), buffer: Vec::new() })
     }
 }
 
@@ -255,15 +256,12 @@ impl Files for WebFiles {
 pub struct WebBody {
     at: String,
     length: Option<u64>,
-    rest: Rest,
+    /// Where more comes from, with the signal that may end it.
+    stream: Option<(ReadableStreamDefaultReader, AbortSignal)>,
+    /// What has come and was not given out. A browser gives as much at a time as there is, megabytes if need be.
+    come: Uint8Array,
     /// The last chunk, on this side of the boundary.
     buffer: Vec<u8>,
-}
-
-enum Rest {
-    /// With the signal that may end it.
-    Stream(ReadableStreamDefaultReader, AbortSignal),
-    Bytes(Uint8Array),
 }
 
 impl WebBody {
@@ -271,7 +269,8 @@ impl WebBody {
         Self {
             at: at.to_owned(),
             length: Some(u64::from(bytes.length())),
-            rest: Rest::Bytes(bytes),
+            stream: None,
+            come: bytes,
             buffer: Vec::new(),
         }
     }
@@ -283,29 +282,21 @@ impl Body for WebBody {
     }
 
     async fn chunk(&mut self) -> Result<Option<&[u8]>> {
-        let chunk = match &mut self.rest {
-            Rest::Bytes(bytes) => {
-                let head = bytes.subarray(0, CHUNK as u32);
-                *bytes = bytes.subarray(head.length(), bytes.length());
-                head
+        // Streams may give empty chunks.
+        while self.come.length() == 0 {
+            let Some((reader, signal)) = &self.stream else { return Ok(None) };
+            let failed = |error: JsValue| failure(signal, &self.at, &error);
+            let result = JsFuture::from(reader.read()).await.map_err(failed)?;
+            let result: Object = result.unchecked_into();
+            match Reflect::get(&result, &"value".into()).map_err(failed)?.dyn_into() {
+                Ok(chunk) => self.come = chunk,
+                // At the end there is no value.
+                Err(_) => return Ok(None),
             }
-            Rest::Stream(reader, signal) => {
-                let failed = |error: JsValue| failure(signal, &self.at, &error);
-                let result = JsFuture::from(reader.read()).await.map_err(failed)?;
-                let result: Object = result.unchecked_into();
-                match Reflect::get(&result, &"value".into()).map_err(failed)?.dyn_into() {
-                    Ok(chunk) => chunk,
-                    // At the end there is no value.
-                    Err(_) => return Ok(None),
-                }
-            }
-        };
-        let length = chunk.length() as usize;
-        // Streams may give empty chunks; bytes give one at their end.
-        if length == 0 && matches!(self.rest, Rest::Bytes(_)) {
-            return Ok(None);
         }
-        self.buffer.resize(length, 0);
+        let chunk = self.come.subarray(0, CHUNK as u32);
+        self.come = self.come.subarray(chunk.length(), self.come.length());
+        self.buffer.resize(chunk.length() as usize, 0);
         chunk.copy_to(&mut self.buffer);
         Ok(Some(&self.buffer))
     }
@@ -314,7 +305,7 @@ impl Body for WebBody {
 impl Drop for WebBody {
     fn drop(&mut self) {
         // Ends the download of a body that was not read to its end; on one that was, this does nothing.
-        if let Rest::Stream(reader, _) = &self.rest {
+        if let Some((reader, _)) = &self.stream {
             let ended = reader.cancel();
             wasm_bindgen_futures::spawn_local(async move {
                 let _ = JsFuture::from(ended).await;
