@@ -1,7 +1,7 @@
 //! Attention within one text, one head at a time, with a running softmax: scores exist for a tile of queries and a block of keys
 //! only (<https://arxiv.org/abs/2205.14135>).
 
-use std::{marker::PhantomData, ptr};
+use std::{f32::consts::LOG2_E, marker::PhantomData, ptr};
 
 use super::{
     Activation,
@@ -14,7 +14,7 @@ use super::{
 /// Keys whose scores stand there at a time.
 const KEYS: usize = 128;
 
-/// Scores of keys that a query does not see; its exponential is zero.
+/// Scores of keys that a query does not see; its power of two is below all that f32 adds to the one of the largest score.
 const UNSEEN: f32 = f32::NEG_INFINITY;
 
 /// One head of one text.
@@ -117,11 +117,11 @@ pub unsafe fn attend<L: Lanes, const TALL: usize, const VECTORS: usize>(head: &H
                     largest[row] = before.max(largest_of::<L>(scores, wide));
                     // Nothing seen yet: zeros are subtracted, and minus infinity stays.
                     let base = if largest[row] == UNSEEN { 0.0 } else { largest[row] };
-                    let fresh = exponentials::<L>(scores, wide, base);
+                    let fresh = powers::<L>(scores, wide, base);
                     if key == start {
                         total[row] = fresh;
                     } else {
-                        let shrink = if before == UNSEEN { 0.0 } else { (before - base).exp() };
+                        let shrink = if before == UNSEEN { 0.0 } else { (before - base).exp2() };
                         total[row] = total[row] * shrink + fresh;
                         scale::<L>(sums.add(row * padded), sums.add(row * padded), padded, shrink);
                     }
@@ -149,7 +149,7 @@ pub unsafe fn attend<L: Lanes, const TALL: usize, const VECTORS: usize>(head: &H
     }
 }
 
-/// Lays a head out for the products: queries in rows, scaled; keys in panels of tokens; values in panels of components. Both of
+/// Lays a head out for the products: queries in rows, scaled so that scores are logarithms of base two; keys in panels of tokens; values in panels of components. Both of
 /// the former are rotated. What fills up tiles and panels is zero.
 ///
 /// # Safety
@@ -165,6 +165,7 @@ unsafe fn pack<L: Lanes>(
 ) {
     let (length, width) = (head.length, head.width);
     let half = width / 2;
+    let by = head.scale * LOG2_E;
     // SAFETY: tokens below the length, components below the width, places below what `room` counts.
     unsafe {
         for token in 0..length {
@@ -174,7 +175,7 @@ unsafe fn pack<L: Lanes>(
             let key = keys.add(token / columns * columns * width + token % columns);
             match head.rotary {
                 None => {
-                    scale::<L>(q, query, width, head.scale);
+                    scale::<L>(q, query, width, by);
                     for at in 0..width {
                         *key.add(at * columns) = *k.add(at);
                     }
@@ -183,8 +184,8 @@ unsafe fn pack<L: Lanes>(
                     for at in 0..half {
                         let (cosine, sine) = (*cosines.add(token * half + at), *sines.add(token * half + at));
                         let (first, second) = (*q.add(at), *q.add(at + half));
-                        *query.add(at) = (first * cosine - second * sine) * head.scale;
-                        *query.add(at + half) = (second * cosine + first * sine) * head.scale;
+                        *query.add(at) = (first * cosine - second * sine) * by;
+                        *query.add(at + half) = (second * cosine + first * sine) * by;
                         let (first, second) = (*k.add(at), *k.add(at + half));
                         *key.add(at * columns) = first * cosine - second * sine;
                         *key.add((at + half) * columns) = second * cosine + first * sine;
@@ -209,13 +210,15 @@ unsafe fn pack<L: Lanes>(
     }
 }
 
+/// Adds a bias to scores, which are logarithms of base two.
+///
 /// # Safety
 /// Both must be valid for `count` values, a multiple of the lanes.
 #[inline(always)]
 unsafe fn add<L: Lanes>(x: *mut f32, y: *const f32, count: usize) {
     for at in (0..count).step_by(L::COUNT) {
         // SAFETY: the caller's promise.
-        unsafe { (L::load(x.add(at)) + L::load(y.add(at))).store(x.add(at)) }
+        unsafe { L::load(y.add(at)).mul_add(L::splat(LOG2_E), L::load(x.add(at))).store(x.add(at)) }
     }
 }
 
@@ -233,19 +236,19 @@ unsafe fn largest_of<L: Lanes>(x: *const f32, count: usize) -> f32 {
     }
 }
 
-/// Replaces each value by the exponential of its distance from `base`, and gives their sum.
+/// Replaces each value by two to the power of its distance from `base`, and gives their sum.
 ///
 /// # Safety
 /// `x` must be valid for `count` values, a multiple of the lanes.
 #[cfg_attr(target_arch = "wasm32", inline(never))]
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-unsafe fn exponentials<L: Lanes>(x: *mut f32, count: usize, base: f32) -> f32 {
+unsafe fn powers<L: Lanes>(x: *mut f32, count: usize, base: f32) -> f32 {
     // SAFETY: the caller's promise.
     unsafe {
         let base = L::splat(base);
         let mut sum = L::splat(0.0);
         for at in (0..count).step_by(L::COUNT) {
-            let value = math::exp(L::load(x.add(at)) - base);
+            let value = math::exp2(L::load(x.add(at)) - base);
             value.store(x.add(at));
             sum = sum + value;
         }

@@ -70,7 +70,7 @@ pub unsafe fn quantize<I: Int8>(x: *const f32, count: usize, to: *mut I::Activat
             *range = (-(zero - low).largest(), high.largest());
         }
         let row = std::slice::from_raw_parts(x, count);
-        let outliers = outliers(row, &mut ranges, piece);
+        let outliers = outliers::<I::Lanes>(row, &mut ranges[..count.div_ceil(piece.max(1))], piece);
         let low = ranges.iter().fold(0.0f32, |least, range| least.min(range.0));
         let range = ranges.iter().fold(0.0f32, |most, range| most.max(range.1)) - low;
         // Below this the inverse would overflow, and the row is zero for every purpose.
@@ -97,7 +97,11 @@ pub unsafe fn quantize<I: Int8>(x: *const f32, count: usize, to: *mut I::Activat
 }
 
 /// The values of largest magnitude, and of equal ones the first; the ranges of their pieces become those of the rest.
-fn outliers(row: &[f32], ranges: &mut [(f32, f32); PIECES], piece: usize) -> [Outlier; OUTLIERS] {
+///
+/// # Safety
+/// The processor must have the instructions of `L`.
+#[inline(always)]
+unsafe fn outliers<L: Lanes>(row: &[f32], ranges: &mut [(f32, f32)], piece: usize) -> [Outlier; OUTLIERS] {
     let mut found = [Outlier::default(); OUTLIERS];
     for taken in 0..OUTLIERS {
         let (mut index, mut largest) = (0, 0.0);
@@ -106,23 +110,34 @@ fn outliers(row: &[f32], ranges: &mut [(f32, f32); PIECES], piece: usize) -> [Ou
                 (index, largest) = (at, high.max(-low));
             }
         }
-        let mut most = Outlier::default();
-        let (mut low, mut high) = (0.0f32, 0.0f32);
-        let from = (index * piece).min(row.len());
-        for (input, &value) in row.iter().enumerate().take(from + piece).skip(from) {
-            if found[..taken].iter().any(|outlier| outlier.input == input && outlier.value != 0.0) {
-                continue;
+        let start = index * piece;
+        let end = (start + piece).min(row.len());
+        let is_largest = |input: &usize| {
+            row[*input].abs() == largest && found[..taken].iter().all(|outlier| outlier.input != *input)
+        };
+        // Without one all that is left is zero.
+        let Some(input) = (start..end).find(is_largest) else { break };
+        found[taken] = Outlier { input, value: row[input] };
+        // SAFETY: the room is readable as a whole.
+        unsafe {
+            let (mut low, mut high) = (L::splat(0.0), L::splat(0.0));
+            for from in (start..end).step_by(PIECE) {
+                let mut room = [0.0; PIECE];
+                let values = &row[from..end.min(from + PIECE)];
+                room[..values.len()].copy_from_slice(values);
+                for outlier in &found[..=taken] {
+                    if let Some(place) = outlier.input.checked_sub(from).filter(|&place| place < PIECE) {
+                        room[place] = 0.0;
+                    }
+                }
+                for at in (0..PIECE).step_by(L::COUNT) {
+                    let values = L::load(room.as_ptr().add(at));
+                    low = low.at_most(values);
+                    high = high.at_least(values);
+                }
             }
-            let mut rest = value;
-            if value.abs() > most.value.abs() {
-                rest = most.value;
-                most = Outlier { input, value };
-            }
-            low = low.min(rest);
-            high = high.max(rest);
+            ranges[index] = (-(L::splat(0.0) - low).largest(), high.largest());
         }
-        ranges[index] = (low, high);
-        found[taken] = most;
     }
     found
 }

@@ -86,17 +86,21 @@ fn functions_keep_their_stated_error() {
             assert!(got.iter().all(|y| y.is_nan()), "{activation:?}(NaN) on {}: {got:?}", kernels.name());
         }
     }
-    // The exponential by itself, on the lanes that are everywhere.
+    // The exponentials by themselves, on the lanes that are everywhere.
     use super::lanes::{Lanes, portable::Portable};
-    for &x in &points {
+    let one = |function: fn(Portable) -> Portable, x: f32| {
+        let mut values = [0.0; 4];
         // SAFETY: these lanes need no instructions; the array has as many values.
-        let got = unsafe {
-            let mut values = [0.0; 4];
-            math::exp(Portable::splat(x)).store(values.as_mut_ptr());
-            f64::from(values[0])
-        };
+        unsafe { function(Portable::splat(x)).store(values.as_mut_ptr()) };
+        f64::from(values[0])
+    };
+    for &x in &points {
+        let got = one(math::exp, x);
         let want = if x < -87.0 { 0.0 } else { f64::from(x.min(88.0)).exp() };
         assert!((got - want).abs() <= 2e-7 * want, "exp({x}) is {got}, not {want}");
+        let got = one(math::exp2, x);
+        let want = f64::from(x.max(-126.0)).exp2();
+        assert!((got - want).abs() <= 2e-7 * want, "2^{x} is {got}, not {want}");
     }
 }
 

@@ -40,8 +40,6 @@ pub trait Lanes: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     /// The smaller one, and `self` where it is NaN.
     fn at_most(self, limit: Self) -> Self;
 
-    fn abs(self) -> Self;
-
     /// The nearest integer, ties to the even one.
     fn round(self) -> Self;
 

@@ -45,11 +45,6 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn abs(self) -> Self {
-        Self(unsafe { vabsq_f32(self.0) })
-    }
-
-    #[inline(always)]
     fn round(self) -> Self {
         Self(unsafe { vrndnq_f32(self.0) })
     }

@@ -71,11 +71,6 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn abs(self) -> Self {
-        self.map(f32::abs)
-    }
-
-    #[inline(always)]
     fn round(self) -> Self {
         self.map(f32::round_ties_even)
     }

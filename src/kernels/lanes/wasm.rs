@@ -52,11 +52,6 @@ impl Lanes for Simd128 {
     }
 
     #[inline(always)]
-    fn abs(self) -> Self {
-        Self(f32x4_abs(self.0))
-    }
-
-    #[inline(always)]
     fn round(self) -> Self {
         Self(f32x4_nearest(self.0))
     }

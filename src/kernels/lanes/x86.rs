@@ -45,11 +45,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn abs(self) -> Self {
-        Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
-    }
-
-    #[inline(always)]
     fn round(self) -> Self {
         Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
     }
@@ -123,11 +118,6 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn at_most(self, limit: Self) -> Self {
         Self(unsafe { _mm512_min_ps(limit.0, self.0) })
-    }
-
-    #[inline(always)]
-    fn abs(self) -> Self {
-        Self(unsafe { _mm512_abs_ps(self.0) })
     }
 
     #[inline(always)]
