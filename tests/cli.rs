@@ -77,11 +77,12 @@ fn jsonl_in_npy_out() {
 
 #[test]
 fn failures_name_their_place_and_code() {
-    let cases: [(&[&str], &str, &str); 4] = [
+    let cases: [(&[&str], &str, &str); 5] = [
         (&["encode", "--model", "no/such/folder"], "a", "[missing_file]"),
         (&["encode", "--model", &model(), "--input-format", "jsonl"], "\"fine\"\n{\"other\": 1}", "standard input:2"),
         (&["encode", "--model", &model(), "--output-format", "npy"], "a", "[invalid_option]"),
         (&["encode", "--model", &model(), "--dimensions", "385"], "a", "[invalid_option]"),
+        (&["bench", "--model", &model()], "", "[invalid_option]"),
     ];
     for (arguments, input, expected) in cases {
         let output = wick(arguments, input);
@@ -95,4 +96,18 @@ fn failures_name_their_place_and_code() {
 fn empty_input_gives_empty_output() {
     let output = wick(&["encode", "--model", &model()], "");
     assert!(output.status.success() && output.stdout.is_empty());
+}
+
+#[test]
+fn bench_counts_what_it_measures() {
+    let output = wick(
+        &["bench", "--model", &model(), "--batch", "1", "--rounds", "2", "--json"],
+        "hello world\nand another text",
+    );
+    let measured: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
+    // With [CLS] and [SEP].
+    assert_eq!((&measured["texts"], &measured["tokens"]), (&2.into(), &9.into()));
+    let (rate, ms) =
+        (measured["tokens_per_s"].as_f64().expect("a rate"), measured["round_ms"].as_f64().expect("a time"));
+    assert!((rate * ms / 9e3 - 1.0).abs() < 1e-9 && measured["call_ms"].as_f64() < Some(ms), "{measured}");
 }
