@@ -254,7 +254,7 @@ impl Kernels {
         self.blocks(rows, panels, &|rows, panels| {
             let columns = if aligned { panels.start * panel..panels.end * panel } else { 0..width };
             with_room(|room| {
-                let Room { floats: room, bytes, rows: scales } = room;
+                let Room { floats: room, bytes, rows: scales, .. } = room;
                 let (count, wide) = (rows.len(), columns.len());
                 let mut halves = Aligned::default();
                 std::mem::swap(&mut halves, room);
