@@ -14,7 +14,7 @@ use wick_embed::Code;
 /// The layers, lowest first: a module may use those below it, and neighbours only where a pair says so.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["text", "weights", "platform", "sparse", "kernels"],
+    &["text", "weights", "platform", "sparse", "kernels", "gpu"],
     &["ops"],
     &["encoder"],
     &["model", "head", "hub", "score", "bm25"],

@@ -1,0 +1,88 @@
+//! Puts shaders together: `{{NAME}}` becomes a constant's value, and a line `#import name` the file of that name.
+
+use super::plan::Kernel;
+
+const FILES: [(&str, &str); 12] = [
+    ("add", include_str!("shaders/add.wgsl")),
+    ("attention", include_str!("shaders/attention.wgsl")),
+    ("gate", include_str!("shaders/gate.wgsl")),
+    ("linear", include_str!("shaders/linear.wgsl")),
+    ("math", include_str!("shaders/math.wgsl")),
+    ("norm", include_str!("shaders/norm.wgsl")),
+    ("pool", include_str!("shaders/pool.wgsl")),
+    ("product", include_str!("shaders/product.wgsl")),
+    ("vocab_max", include_str!("shaders/vocab_max.wgsl")),
+    ("weights_f16", include_str!("shaders/weights_f16.wgsl")),
+    ("weights_f32", include_str!("shaders/weights_f32.wgsl")),
+    ("weights_int8", include_str!("shaders/weights_int8.wgsl")),
+];
+
+/// The whole source of a kernel.
+pub fn source(kernel: Kernel) -> String {
+    expanded(kernel.name(), &kernel.constants())
+}
+
+fn expanded(name: &str, constants: &[(&str, String)]) -> String {
+    let file = FILES.iter().find(|(file, _)| *file == name);
+    let (_, text) =
+        file.unwrap_or_else(|| panic!("there is no shader {name}, which the tests of this file would have found"));
+    let mut source = String::with_capacity(2 * text.len());
+    for line in text.lines() {
+        let mut line = line.to_owned();
+        for (name, value) in constants {
+            line = line.replace(&format!("{{{{{name}}}}}"), value);
+        }
+        match line.strip_prefix("#import ") {
+            Some(name) => source.push_str(&expanded(name, constants)),
+            None => source.push_str(&line),
+        }
+        source.push('\n');
+    }
+    source
+}
+
+#[cfg(test)]
+mod tests {
+    use naga::{AddressSpace, StorageAccess, front::wgsl, valid};
+
+    use super::*;
+
+    /// Each variant is valid WGSL, asks for no extension, keeps the portable limits, and has the bindings that its plan says.
+    #[test]
+    fn every_kernel_is_valid_without_a_device() {
+        for kernel in Kernel::all() {
+            let source = source(kernel);
+            assert!(!source.contains("{{") && !source.contains("#import") && !source.contains("enable "), "{kernel:?}");
+            let module = wgsl::parse_str(&source)
+                .unwrap_or_else(|error| panic!("{kernel:?}: {}", error.emit_to_string(&source)));
+            let mut validator = valid::Validator::new(valid::ValidationFlags::all(), valid::Capabilities::empty());
+            let info = validator.validate(&module);
+            info.unwrap_or_else(|error| panic!("{kernel:?}: {}", error.emit_to_string(&source)));
+
+            let [entry] = module.entry_points.as_slice() else { panic!("{kernel:?}: entry points") };
+            let threads: u32 = entry.workgroup_size.iter().product();
+            assert!(entry.name == "main" && threads <= 256, "{kernel:?} has {threads} threads");
+            let mut layouter = naga::proc::Layouter::default();
+            layouter.update(module.to_ctx()).expect("a layout");
+            let (mut reads, mut writes, mut uniforms, mut workgroup) = (Vec::new(), Vec::new(), Vec::new(), 0);
+            for (_, variable) in module.global_variables.iter() {
+                let binding = variable.binding.as_ref().map(|binding| binding.binding as usize);
+                match variable.space {
+                    AddressSpace::Uniform => uniforms.extend(binding),
+                    AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => writes.extend(binding),
+                    AddressSpace::Storage { .. } => reads.extend(binding),
+                    AddressSpace::WorkGroup => workgroup += layouter[variable.ty].size,
+                    other => panic!("{kernel:?}: {other:?}"),
+                }
+            }
+            assert!(workgroup <= 16_384, "{kernel:?} has {workgroup} bytes for its workgroup");
+            reads.sort_unstable();
+            writes.sort_unstable();
+            let (read, written) = kernel.bindings();
+            assert!(read + written <= 8, "{kernel:?}");
+            assert_eq!(uniforms, [0], "{kernel:?}");
+            assert_eq!(reads, (1..=read).collect::<Vec<_>>(), "{kernel:?} reads");
+            assert_eq!(writes, (read + 1..=read + written).collect::<Vec<_>>(), "{kernel:?} writes");
+        }
+    }
+}
