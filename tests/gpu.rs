@@ -22,7 +22,9 @@ fn sentences_have_the_processors_vectors() {
     let Some(_gpu) = gpu() else { return };
     let texts = sentences(120);
     let exact = encode(&minilm(), &texts);
-    for (dtype, lowest, largest) in [(Dtype::F32, 0.999_999, 1e-5), (Dtype::F16, 0.999_99, 1e-3), (Dtype::Int8, 0.99, 0.1)] {
+    for (dtype, lowest, largest) in
+        [(Dtype::F32, 0.999_999, 1e-5), (Dtype::F16, 0.999_99, 1e-3), (Dtype::Int8, 0.99, 0.1)]
+    {
         let options = LoadOptions { dtype: Some(dtype), ..LoadOptions::default() };
         let got = encode(&minilm_with(&on_gpu(options)), &texts);
         let pairs = exact.vectors().rows().zip(got.vectors().rows());

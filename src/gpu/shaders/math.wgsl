@@ -47,8 +47,9 @@ fn activated(x: vec4<f32>, activation: u32) -> vec4<f32> {
             return x / (exponential(-x) + 1.0);
         }
         case 5u: {
-            // The last term keeps what is not a number so.
-            return 1.0 - 2.0 / (exponential(x + x) + 1.0) + (x - x);
+            let y = 1.0 - 2.0 / (exponential(x + x) + 1.0);
+            // The exponential bounds its argument, which may drop a NaN.
+            return select(y, x, x != x);
         }
         default: {
             return x;

@@ -416,18 +416,21 @@ fn a_lost_device_says_so_and_the_next_one_works() {
     if gpu().is_none() {
         return;
     }
-    // The device of this thread, which no other test has.
-    let gpu = Gpu::on(block_on(Device::open()).expect("a GPU"));
-    let x = gpu.tensor(1, 4, &[1.0; 4]).expect("memory");
-    assert_eq!(read(&gpu, &x), [1.0; 4]);
-    gpu.device().destroy();
-    for _ in 0..2 {
-        let x = gpu.tensor(1, 4, &[1.0; 4]).expect("recorded");
-        assert_eq!(block_on(gpu.read(&x)).expect_err("lost").code(), Code::DeviceLost);
-    }
-    let next = Gpu::on(block_on(Device::open()).expect("a GPU"));
-    let x = next.tensor(1, 4, &[2.0; 4]).expect("memory");
-    assert_eq!(read(&next, &x), [2.0; 4]);
+    // A thread has a device of its own.
+    let lose = std::thread::spawn(|| {
+        let gpu = Gpu::on(block_on(Device::open()).expect("a GPU"));
+        let x = gpu.tensor(1, 4, &[1.0; 4]).expect("memory");
+        assert_eq!(read(&gpu, &x), [1.0; 4]);
+        gpu.device().destroy();
+        for _ in 0..2 {
+            let x = gpu.tensor(1, 4, &[1.0; 4]).expect("recorded");
+            assert_eq!(block_on(gpu.read(&x)).expect_err("lost").code(), Code::DeviceLost);
+        }
+        let next = Gpu::on(block_on(Device::open()).expect("a GPU"));
+        let x = next.tensor(1, 4, &[2.0; 4]).expect("memory");
+        assert_eq!(read(&next, &x), [2.0; 4]);
+    });
+    lose.join().expect("no panic");
 }
 
 #[test]
