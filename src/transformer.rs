@@ -180,7 +180,9 @@ impl<O: Ops> Transformer<O> {
             self.dense.as_ref().map(|head| Vectors { width: head.dimensions(), values: vec![0.0; head.dimensions()] });
         let sparse = self.sparse.as_ref().map(|_| vec![SparseVector::default()]);
         let tokens = self.colbert.as_ref().map(|_| vec![Vec::new()]);
-        self.fill(&mut Rows { dense, sparse, tokens }, &batch, &[0], None).await
+        self.fill(&mut Rows { dense, sparse, tokens }, &batch, &[0], None).await?;
+        // The vocabulary that SPLADE multiplies with was sent only now.
+        self.engine.ops.ready().await
     }
 
     /// What it computes on.

@@ -3,8 +3,11 @@
 
 mod common;
 
-use common::{Dense as _, cosine, difference, encode, gpu, minilm, minilm_with, read};
-use wick_embed::{Code, Device, Dtype, LoadOptions, Role, platform::native::block_on};
+use common::{Dense as _, cosine, difference, encode, gpu, json, minilm, minilm_with, path, read};
+use wick_embed::{
+    Code, Device, Dtype, Embedder, LoadOptions, OutputKind, Role,
+    platform::native::{Directory, block_on},
+};
 
 fn on_gpu(options: LoadOptions) -> LoadOptions {
     LoadOptions { device: Device::WebGpu, ..options }
@@ -16,15 +19,15 @@ fn sentences(count: usize) -> Vec<String> {
     rows.take(count).map(str::to_owned).collect()
 }
 
-/// In each form of weights; eight-bit weights meet activations that are not rounded, so that the GPU is nearer to f32 than the processor.
+/// In each form of weights. Eight-bit weights meet activations that are not rounded, so that the GPU is nearer to f32 than the processor. Few
+/// sentences, because the program that stands in for a GPU where tests run computes some twenty tokens a second.
 #[test]
 fn sentences_have_the_processors_vectors() {
     let Some(_gpu) = gpu() else { return };
-    let texts = sentences(120);
-    let exact = encode(&minilm(), &texts);
-    for (dtype, lowest, largest) in
-        [(Dtype::F32, 0.999_999, 1e-5), (Dtype::F16, 0.999_99, 1e-3), (Dtype::Int8, 0.99, 0.1)]
-    {
+    let cases = [(Dtype::F32, 16, 0.999_999, 1e-5), (Dtype::F16, 4, 0.999_99, 1e-3), (Dtype::Int8, 4, 0.99, 0.1)];
+    for (dtype, count, lowest, largest) in cases {
+        let texts = sentences(count);
+        let exact = encode(&minilm(), &texts);
         let options = LoadOptions { dtype: Some(dtype), ..LoadOptions::default() };
         let got = encode(&minilm_with(&on_gpu(options)), &texts);
         let pairs = exact.vectors().rows().zip(got.vectors().rows());
@@ -35,14 +38,14 @@ fn sentences_have_the_processors_vectors() {
     }
 }
 
+/// The lengths on both sides of a tile's edge, an empty text and one that is cut at 512 tokens.
 #[test]
 fn a_text_alone_in_a_batch_and_reordered_is_bit_equal() {
     let Some(_gpu) = gpu() else { return };
     let options = LoadOptions { max_tokens: Some(512), ..LoadOptions::default() };
     let embedder = minilm_with(&on_gpu(options.clone()));
-    let long = "a much longer text that goes on and on about nothing in particular ".repeat(9);
-    let long_cut = "far beyond the limit ".repeat(200);
-    let texts = ["", "Wick", "The weather is lovely today.", &long, "He drove to the stadium.", &long_cut, "Wick"];
+    let long = "a much longer text that goes on and on about nothing in particular ".repeat(6);
+    let texts = ["", "Wick", "The weather is lovely today.", &long, "Wick"];
     let together = encode(&embedder, &texts);
     let mut reversed = texts;
     reversed.reverse();
@@ -54,9 +57,12 @@ fn a_text_alone_in_a_batch_and_reordered_is_bit_equal() {
         let mirrored = backwards.vectors().row(texts.len() - 1 - index);
         assert_eq!(bits(mirrored), bits(alone.vectors().row(0)), "text {index} reordered");
     }
-    assert_eq!(together.usage.truncated, [5]);
-    let want = encode(&minilm_with(&options), &texts);
-    let error = difference(&want.vectors().values, &together.vectors().values);
+    let cut = "far beyond the limit ".repeat(200);
+    let with_cut = encode(&embedder, &["Wick", &cut]);
+    assert_eq!((with_cut.usage.truncated.as_slice(), with_cut.usage.tokens > 512), ([1].as_slice(), true));
+    assert_eq!(bits(with_cut.vectors().row(0)), bits(together.vectors().row(1)));
+    let want = encode(&minilm_with(&options), &["Wick", &cut]);
+    let error = difference(&want.vectors().values, &with_cut.vectors().values);
     assert!(error < 1e-5, "{error:e}");
 }
 
@@ -72,6 +78,26 @@ fn a_batch_is_one_submission_of_seven_kernels_a_layer() {
     // The embedding's norm and the pooling.
     assert_eq!((profile.dispatches, profile.submissions), (6 * 7 + 2, 1));
     assert!(minilm().gpu().is_none());
+}
+
+/// Where norms stand before, they compute the sums that stand before them.
+#[test]
+fn encoders_with_norms_before_have_no_more() {
+    let Some(_gpu) = gpu() else { return };
+    for (name, key) in [("modernbert", "num_hidden_layers"), ("t5", "num_layers"), ("t5-gated", "num_layers")] {
+        let folder = format!("tests/fixtures/{name}");
+        let layers = json(&format!("{folder}/config.json"))[key].as_u64().expect("layers") as usize;
+        let files = Directory::new(path(&folder));
+        let options = on_gpu(LoadOptions { outputs: Some(vec![OutputKind::Dense]), ..LoadOptions::default() });
+        let embedder = block_on(Embedder::load(&files, &options, &())).expect("valid");
+        let gpu = embedder.gpu().expect("loaded on it");
+        gpu.take_profile();
+        encode(&embedder, &["a text", "and another"]);
+        let profile = gpu.take_profile();
+        // A norm before the first layer, one after the last, the pooling and a Dense stage.
+        assert!((6 * layers..=7 * layers + 4).contains(&profile.dispatches), "{name}: {profile:?} for {layers} layers");
+        assert_eq!(profile.submissions, 1, "{name}");
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Form {
 pub enum Tile {
     /// 64 rows of 64 columns: fewest reads for each product.
     Large,
-    /// 16 rows of 32 columns: more workgroups where there are few rows.
+    /// 16 rows of 64 columns: more workgroups where there are few rows, and fewer waits for each.
     Small,
 }
 
@@ -60,7 +60,15 @@ impl Tile {
     pub const fn shape(self) -> (usize, usize, usize) {
         match self {
             Tile::Large => (8, 8, 8),
-            Tile::Small => (1, 4, 16),
+            Tile::Small => (2, 8, 8),
+        }
+    }
+
+    /// Blocks of four inputs that stand in workgroup memory at a time.
+    pub const fn blocks(self) -> usize {
+        match self {
+            Tile::Large => 4,
+            Tile::Small => 8,
         }
     }
 
@@ -100,7 +108,7 @@ pub enum Kernel {
 }
 
 /// Components of a head that attention is compiled for.
-pub const HEAD_WIDTHS: [usize; 6] = [8, 16, 32, 64, 128, 256];
+pub const HEAD_WIDTHS: [usize; 5] = [8, 16, 32, 64, 128];
 
 impl Kernel {
     /// Attention with heads of so many components, unless there are too many.
@@ -149,14 +157,12 @@ impl Kernel {
         match self {
             Kernel::Linear(form, tile) | Kernel::VocabMax(form, tile) => {
                 let (rows, across, down) = tile.shape();
-                let numbers = [("ROWS", rows), ("THREADS_X", across), ("THREADS_Y", down)];
+                let numbers = [("ROWS", rows), ("THREADS_X", across), ("THREADS_Y", down), ("BLOCKS", tile.blocks())];
                 let numbers = numbers.map(|(name, number)| (name, number.to_string()));
                 numbers.into_iter().chain([("FORM", form.name().to_owned())]).collect()
             }
             Kernel::Attention(width) => {
-                // Keys and values of a tile take at most 16 KiB.
-                let keys = (2048 / width).min(16);
-                vec![("WIDTH", (width / 4).to_string()), ("KEYS", keys.to_string())]
+                vec![("WIDTH", (width / 4).to_string())]
             }
             _ => Vec::new(),
         }
@@ -244,7 +250,7 @@ mod tests {
         // A vocabulary alone does not fill a large tile's rows.
         assert_eq!(Tile::for_product(10, 250_002), Tile::Small);
         assert_eq!((Tile::Large.rows(), Tile::Large.columns()), (64, 64));
-        assert_eq!((Tile::Small.rows(), Tile::Small.columns()), (16, 32));
+        assert_eq!((Tile::Small.rows(), Tile::Small.columns()), (16, 64));
     }
 
     #[test]
@@ -253,7 +259,7 @@ mod tests {
         assert_eq!(tiles, [[0, 1, 0, 0], [1, 129, 0, 0], [1, 129, 64, 0], [1, 129, 128, 0]]);
         assert_eq!(Kernel::attention(6), Some(Kernel::Attention(8)));
         assert_eq!(Kernel::attention(64), Some(Kernel::Attention(64)));
-        assert_eq!(Kernel::attention(257), None);
+        assert_eq!(Kernel::attention(129), None);
     }
 
     #[test]

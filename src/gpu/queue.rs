@@ -154,7 +154,8 @@ impl Queue {
         let Some(mut bytes) = bytes.filter(receipt).filter(|_| self.device.lost().is_none()) else {
             self.pool.clear();
             let mut state = lock(&self.state);
-            state.chunks.clear();
+            // Another thread may be recording: what it sent along is still to be written.
+            state.chunks.retain(|chunk| !chunk.bytes.is_empty());
             state.landings.clear();
             return Err(self.device.failure("webgpu"));
         };

@@ -1,4 +1,6 @@
-//! Puts shaders together: `{{NAME}}` becomes a constant's value, and a line `#import name` the file of that name.
+//! Puts shaders together: `{{NAME}}` becomes a constant's value, a line `#import name` the file of that name, and the lines between
+//! `#repeat NAME count` and `#end` stand so many times, with `NAME` from zero on. Loops over registers are written so, because not every compiler
+//! unrolls them, and registers that are indexed by a variable are none.
 
 use super::plan::Kernel;
 
@@ -26,19 +28,27 @@ fn expanded(name: &str, constants: &[(&str, String)]) -> String {
     let file = FILES.iter().find(|(file, _)| *file == name);
     let (_, text) =
         file.unwrap_or_else(|| panic!("there is no shader {name}, which the tests of this file would have found"));
+    let text = constants.iter().fold((*text).to_owned(), |text: String, (name, value)| replaced(&text, name, value));
     let mut source = String::with_capacity(2 * text.len());
-    for line in text.lines() {
-        let mut line = line.to_owned();
-        for (name, value) in constants {
-            line = line.replace(&format!("{{{{{name}}}}}"), value);
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(name) = line.strip_prefix("#import ") {
+            source.push_str(&expanded(name, constants));
+        } else if let Some((name, count)) = line.strip_prefix("#repeat ").and_then(|rest| rest.split_once(' ')) {
+            let body: String =
+                lines.by_ref().take_while(|line| *line != "#end").flat_map(|line| [line, "\n"]).collect();
+            let count = count.parse().unwrap_or(0);
+            source.extend((0..count).map(|at: usize| replaced(&body, name, &at.to_string())));
+        } else {
+            source.push_str(line);
+            source.push('\n');
         }
-        match line.strip_prefix("#import ") {
-            Some(name) => source.push_str(&expanded(name, constants)),
-            None => source.push_str(&line),
-        }
-        source.push('\n');
     }
     source
+}
+
+fn replaced(text: &str, name: &str, value: &str) -> String {
+    text.replace(&format!("{{{{{name}}}}}"), value)
 }
 
 #[cfg(test)]
@@ -52,7 +62,7 @@ mod tests {
     fn every_kernel_is_valid_without_a_device() {
         for kernel in Kernel::all() {
             let source = source(kernel);
-            assert!(!source.contains("{{") && !source.contains("#import") && !source.contains("enable "), "{kernel:?}");
+            assert!(!source.contains("{{") && !source.contains('#') && !source.contains("enable "), "{kernel:?}");
             let module = wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{kernel:?}: {}", error.emit_to_string(&source)));
             let core = valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;

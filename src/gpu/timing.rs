@@ -113,7 +113,7 @@ mod tests {
         let mut profile = Profile::default();
         profile.add(&[linear, Kernel::Add, linear], &bytes, 2.0);
         let linear = KernelTime { count: 2, milliseconds: 2.0 };
-        assert_eq!(profile.kernels["linear f16 16x32"], linear);
+        assert_eq!(profile.kernels["linear f16 16x64"], linear);
         assert_eq!(profile.kernels["add"], KernelTime { count: 1, milliseconds: 1.0 });
     }
 }

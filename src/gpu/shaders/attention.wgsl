@@ -6,8 +6,9 @@
 // Groups of four components of a head, rounded up.
 const WIDTH = {{WIDTH}}u;
 const QUERIES = 64u;
-const KEYS = {{KEYS}}u;
-const LOWEST = -3.4028235e38;
+// Keys and values of a tile take 16 KiB where heads are widest.
+const KEYS = 16u;
+const LOWEST = -3.4e38;
 
 struct Parameters {
     tiles: u32,
@@ -61,6 +62,19 @@ fn components(start: u32, position: u32, part: u32, head: u32, group: u32) -> ve
     return result;
 }
 
+fn total_of(x: vec4<f32>) -> f32 {
+    return (x.x + x.y) + (x.z + x.w);
+}
+
+// Writes the components of a group that the head has.
+fn put(place: u32, group: u32, value: vec4<f32>) {
+    for (var at = 0u; at < 4u; at++) {
+        if 4u * group + at < parameters.width {
+            y[place + 4u * group + at] = value[at];
+        }
+    }
+}
+
 @compute @workgroup_size(QUERIES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -79,10 +93,10 @@ fn main(
     let window = parameters.window;
     var q: array<vec4<f32>, WIDTH>;
     var context: array<vec4<f32>, WIDTH>;
-    for (var group = 0u; group < WIDTH; group++) {
-        q[group] = components(start, min(query, length - 1u), 0u, head, group) * parameters.scale;
-        context[group] = vec4<f32>();
-    }
+#repeat GROUP {{WIDTH}}
+    q[{{GROUP}}] = components(start, min(query, length - 1u), 0u, head, {{GROUP}}u) * parameters.scale;
+    context[{{GROUP}}] = vec4<f32>();
+#end
     var most = LOWEST;
     var total = 0.0;
     // What the tile's first and last query see.
@@ -98,56 +112,54 @@ fn main(
             values[at] = components(start, position, 2u, head, at % WIDTH);
         }
         workgroupBarrier();
-        var scores: array<vec4<f32>, KEYS / 4u>;
-        var larger = most;
-        for (var at = 0u; at < KEYS; at++) {
-            let position = key + at;
-            var score = LOWEST;
-            let distance = max(position, query) - min(position, query);
-            if position < length && distance <= window {
-                var sum = q[0] * keys[at * WIDTH];
-                for (var group = 1u; group < WIDTH; group++) {
-                    sum = fma(q[group], keys[at * WIDTH + group], sum);
-                }
-                score = (sum.x + sum.y) + (sum.z + sum.w);
-                if parameters.has_bias != 0u {
-                    let reach = i32(parameters.reach);
-                    let place = clamp(i32(position) - i32(query), -reach, reach) + reach;
-                    score += bias[head * (2u * parameters.reach + 1u) + u32(place)];
-                }
+        // Four keys at a time; a thread without a query waits for the others.
+        let count = select(0u, min(KEYS, end - key), query < length);
+        for (var four = 0u; four < count; four += 4u) {
+            let place = four * WIDTH;
+            var a = vec4<f32>();
+            var b = vec4<f32>();
+            var c = vec4<f32>();
+            var d = vec4<f32>();
+#repeat GROUP {{WIDTH}}
+            a = fma(q[{{GROUP}}], keys[place + {{GROUP}}u], a);
+            b = fma(q[{{GROUP}}], keys[place + WIDTH + {{GROUP}}u], b);
+            c = fma(q[{{GROUP}}], keys[place + 2u * WIDTH + {{GROUP}}u], c);
+            d = fma(q[{{GROUP}}], keys[place + 3u * WIDTH + {{GROUP}}u], d);
+#end
+            let position = key + four + vec4<u32>(0u, 1u, 2u, 3u);
+            var scores = vec4<f32>(total_of(a), total_of(b), total_of(c), total_of(d));
+            if parameters.has_bias != 0u {
+                let reach = i32(parameters.reach);
+                let distance = clamp(vec4<i32>(position) - i32(query), vec4<i32>(-reach), vec4<i32>(reach));
+                let place = head * (2u * parameters.reach + 1u) + vec4<u32>(distance + reach);
+                scores += vec4<f32>(bias[place.x], bias[place.y], bias[place.z], bias[place.w]);
             }
-            scores[at / 4u][at % 4u] = score;
-            larger = max(larger, score);
-        }
-        let shrink = exponential(vec4<f32>(most - larger)).x;
-        most = larger;
-        total *= shrink;
-        for (var group = 0u; group < WIDTH; group++) {
-            context[group] *= shrink;
-        }
-        for (var four = 0u; four < KEYS / 4u; four++) {
-            // The lowest score is what is not seen, also where nothing was seen so far and it is the largest.
-            let seen = scores[four] > vec4<f32>(LOWEST);
-            let weights = select(vec4<f32>(), exponential(scores[four] - larger), seen | (scores[four] != scores[four]));
-            total += (weights.x + weights.y) + (weights.z + weights.w);
-            for (var at = 0u; at < 4u; at++) {
-                for (var group = 0u; group < WIDTH; group++) {
-                    let value = values[(4u * four + at) * WIDTH + group];
-                    context[group] = fma(vec4<f32>(weights[at]), value, context[group]);
-                }
+            let distance = max(position, vec4<u32>(query)) - min(position, vec4<u32>(query));
+            let seen = (position < vec4<u32>(length)) & (distance <= vec4<u32>(window));
+            let visible = select(vec4<f32>(LOWEST), scores, seen);
+            let larger = max(max(max(visible.x, visible.y), max(visible.z, visible.w)), most);
+            let shrink = exponential(vec4<f32>(most - larger)).x;
+            // Where nothing was seen so far the largest is the lowest, and what is not seen must still weigh nothing.
+            let weights = select(vec4<f32>(), exponential(visible - larger), seen);
+            total = fma(total, shrink, total_of(weights));
+            most = larger;
+#repeat GROUP {{WIDTH}}
+            {
+                var sum = context[{{GROUP}}] * shrink;
+                sum = fma(vec4<f32>(weights.x), values[place + {{GROUP}}u], sum);
+                sum = fma(vec4<f32>(weights.y), values[place + WIDTH + {{GROUP}}u], sum);
+                sum = fma(vec4<f32>(weights.z), values[place + 2u * WIDTH + {{GROUP}}u], sum);
+                context[{{GROUP}}] = fma(vec4<f32>(weights.w), values[place + 3u * WIDTH + {{GROUP}}u], sum);
             }
+#end
         }
     }
     if query < length {
         let row = (start + query) * parameters.y_stride;
-        for (var group = 0u; group < WIDTH; group++) {
-            for (var at = 0u; at < 4u; at++) {
-                let component = 4u * group + at;
-                if component < parameters.width {
-                    y[row + head * parameters.width + component] = context[group][at] / total;
-                }
-            }
-        }
+        let place = row + head * parameters.width;
+#repeat GROUP {{WIDTH}}
+        put(place, {{GROUP}}u, context[{{GROUP}}] / total);
+#end
         // What fills the last group of four of a row is zero.
         if head + 1u == parameters.heads {
             for (var at = parameters.inner; at < parameters.y_stride; at++) {

@@ -68,21 +68,22 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let right_group = (offset + right + across) / 4u;
     let in_left = left + across + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(left_end);
     let in_right = right + across + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(outputs);
-    for (var row = 0u; row < ROWS; row++) {
-        let at = first + row * THREADS_Y + thread / THREADS_X;
+#repeat ROW {{ROWS}}
+    {
+        let at = first + {{ROW}}u * THREADS_Y + thread / THREADS_X;
         if at < parameters.rows {
-            var a = fma(sums[2u * row], left_scales, left_bias);
-            var b = fma(sums[2u * row + 1u], right_scales, right_bias);
+            var a = fma(sums[2u * {{ROW}}u], left_scales, left_bias);
+            var b = fma(sums[2u * {{ROW}}u + 1u], right_scales, right_bias);
             if parameters.gate != 2u { a = activated(a, parameters.activation); }
             if parameters.gate != 1u { b = activated(b, parameters.activation); }
+            let place = at * parameters.y_stride;
             if gated {
-                if left + across < left_end {
-                    y[at * parameters.y_stride + left_group] = select(vec4<f32>(), a * b, in_left);
-                }
+                if left + across < left_end { y[place + left_group] = select(vec4<f32>(), a * b, in_left); }
             } else {
-                if left + across < outputs { y[at * parameters.y_stride + left_group] = select(vec4<f32>(), a, in_left); }
-                if right + across < outputs { y[at * parameters.y_stride + right_group] = select(vec4<f32>(), b, in_right); }
+                if left + across < outputs { y[place + left_group] = select(vec4<f32>(), a, in_left); }
+                if right + across < outputs { y[place + right_group] = select(vec4<f32>(), b, in_right); }
             }
         }
     }
+#end
 }

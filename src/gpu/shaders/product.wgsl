@@ -8,7 +8,7 @@ const TILE_ROWS = ROWS * THREADS_Y;
 // Groups of four columns.
 const GROUPS = 2u * THREADS_X;
 // Blocks of four inputs that are in workgroup memory at a time.
-const BLOCKS = 4u;
+const BLOCKS = {{BLOCKS}}u;
 // One more keeps threads that read at once on different banks.
 const STRIDE = BLOCKS + 1u;
 
@@ -73,19 +73,21 @@ fn multiply(
             let r1 = tile_w[place + GROUPS + THREADS_X];
             let r2 = tile_w[place + 2u * GROUPS + THREADS_X];
             let r3 = tile_w[place + 3u * GROUPS + THREADS_X];
-            for (var row = 0u; row < ROWS; row++) {
-                let value = tile_x[(row * THREADS_Y + down) * STRIDE + block];
-                var sum = (*sums)[2u * row];
+#repeat ROW {{ROWS}}
+            {
+                let value = tile_x[({{ROW}}u * THREADS_Y + down) * STRIDE + block];
+                var sum = (*sums)[2u * {{ROW}}u];
                 sum = fma(vec4<f32>(value.x), l0, sum);
                 sum = fma(vec4<f32>(value.y), l1, sum);
                 sum = fma(vec4<f32>(value.z), l2, sum);
-                (*sums)[2u * row] = fma(vec4<f32>(value.w), l3, sum);
-                sum = (*sums)[2u * row + 1u];
+                (*sums)[2u * {{ROW}}u] = fma(vec4<f32>(value.w), l3, sum);
+                sum = (*sums)[2u * {{ROW}}u + 1u];
                 sum = fma(vec4<f32>(value.x), r0, sum);
                 sum = fma(vec4<f32>(value.y), r1, sum);
                 sum = fma(vec4<f32>(value.z), r2, sum);
-                (*sums)[2u * row + 1u] = fma(vec4<f32>(value.w), r3, sum);
+                (*sums)[2u * {{ROW}}u + 1u] = fma(vec4<f32>(value.w), r3, sum);
             }
+#end
         }
         workgroupBarrier();
     }

@@ -52,19 +52,16 @@ fn main(
             right_scales[at] = scales[parameters.first + min(right + 4u * across + at, outputs - 1u)];
         }
     }
-    var most_left = vec4<f32>(-3.4028235e38);
+    var most_left = vec4<f32>(-3.4e38);
     var most_right = most_left;
     for (var first = span.x; first < span.y; first += TILE_ROWS) {
         var sums: array<vec4<f32>, 2u * ROWS>;
-        for (var at = 0u; at < 2u * ROWS; at++) {
-            sums[at] = vec4<f32>();
-        }
         multiply(&sums, first, span.y, left, outputs, right, outputs, parameters.blocks, outputs, thread);
-        for (var row = 0u; row < ROWS; row++) {
-            // Rows beyond the end are the last one again, which changes no maximum.
-            most_left = larger(most_left, sums[2u * row] * left_scales);
-            most_right = larger(most_right, sums[2u * row + 1u] * right_scales);
-        }
+        // Rows beyond the end are the last one again, which changes no maximum.
+#repeat ROW {{ROWS}}
+        most_left = larger(most_left, sums[2u * {{ROW}}u] * left_scales);
+        most_right = larger(most_right, sums[2u * {{ROW}}u + 1u] * right_scales);
+#end
     }
     most[down * GROUPS + across] = most_left;
     most[down * GROUPS + THREADS_X + across] = most_right;
