@@ -188,7 +188,7 @@ impl Device {
         &self.nothing[1]
     }
 
-    /// A new buffer of `size` bytes, a multiple of four, with the pieces that `next` gives: places and bytes.
+    /// A new buffer of `size` bytes, a multiple of four, with the bytes of some pieces, one after the other.
     pub fn filled(&self, label: &str, size: usize, pieces: impl Iterator<Item = Vec<u8>>) -> Buffer {
         let buffer = self.device.create_buffer(&BufferDescriptor {
             label: Some(label),

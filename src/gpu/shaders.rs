@@ -4,12 +4,13 @@
 
 use super::plan::Kernel;
 
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("add", include_str!("shaders/add.wgsl")),
     ("attention", include_str!("shaders/attention.wgsl")),
     ("gate", include_str!("shaders/gate.wgsl")),
     ("linear", include_str!("shaders/linear.wgsl")),
     ("math", include_str!("shaders/math.wgsl")),
+    ("nan", include_str!("shaders/nan.wgsl")),
     ("norm", include_str!("shaders/norm.wgsl")),
     ("pool", include_str!("shaders/pool.wgsl")),
     ("product", include_str!("shaders/product.wgsl")),

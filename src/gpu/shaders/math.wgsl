@@ -1,5 +1,6 @@
 // Elementary functions by the formulas of kernels/math.rs. The language's own exp and tanh may be off by a hundred units
 // in the last place, and overflow on some drivers.
+#import nan
 
 // e^x for x up to 88, beyond which it stays; 0 below -87. Relative error at most 3e-7.
 fn exponential(x: vec4<f32>) -> vec4<f32> {
@@ -49,7 +50,7 @@ fn activated(x: vec4<f32>, activation: u32) -> vec4<f32> {
         case 5u: {
             let y = 1.0 - 2.0 / (exponential(x + x) + 1.0);
             // The exponential bounds its argument, which may drop a NaN.
-            return select(y, x, x != x);
+            return select(y, x, is_nan(x));
         }
         default: {
             return x;

@@ -1,4 +1,6 @@
 // One row for each text, its poolings side by side: a thread takes a component through the text's tokens.
+#import nan
+
 struct Parameters {
     texts: u32,
     width: u32,
@@ -41,7 +43,7 @@ fn main(
         if kind == 1u {
             for (var row = span.x; row < span.y; row++) {
                 let value = x[row * parameters.x_stride + column];
-                most = select(value, most, most >= value || most != most);
+                most = select(value, most, most >= value || is_nan(vec4<f32>(most)).x);
             }
         } else if kind >= 2u && kind <= 4u {
             for (var row = span.x; row < span.y; row++) {

@@ -1,5 +1,6 @@
 // For each text and word the largest product with a token of the text, plus the word's bias. [tokens, words] never exists: a
 // workgroup takes all tokens of a text through its words and keeps the maxima.
+#import nan
 #import product
 
 struct Parameters {
@@ -25,7 +26,7 @@ var<workgroup> most: array<vec4<f32>, THREADS_Y * GROUPS>;
 
 // Component-wise the larger, and what is not a number where either is not.
 fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
-    return select(b, a, (a >= b) | (a != a));
+    return select(b, a, (a >= b) | is_nan(a));
 }
 
 @compute @workgroup_size(THREADS)

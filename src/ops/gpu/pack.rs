@@ -88,7 +88,10 @@ impl Proof {
     pub fn check(&self, product: &[f32]) -> Result<(), String> {
         let (count, inputs) = (self.product.len(), self.x.len());
         let pairs = product.iter().zip(&self.product).zip(&self.allowed);
-        let wrong = pairs.enumerate().find(|(_, ((got, want), allowed))| !((*got - *want).abs() <= **allowed));
+        let wrong = pairs.enumerate().find(|(_, ((got, want), allowed))| {
+            let error = (*got - *want).abs();
+            error.is_nan() || error > **allowed
+        });
         match wrong {
             _ if product.len() != count => Err(format!("{} products of {count}", product.len())),
             None => Ok(()),

@@ -357,6 +357,20 @@ fn the_largest_product_of_each_word() {
 }
 
 #[test]
+fn what_is_no_number_stays_so_through_maxima() {
+    let Some(gpu) = gpu() else { return };
+    let mut x = noise(1, 40 * 8);
+    x[25 * 8 + 3] = f32::NAN;
+    let x = gpu.tensor(40, 8, &x).expect("memory");
+    let spans = [0..20, 20..40];
+    let pooled = read(&gpu, &gpu.pool(&x, &spans, &[Pooling::Max]).expect("recorded"));
+    assert_eq!(pooled.iter().map(|y| y.is_nan()).collect::<Vec<_>>(), (0..16).map(|at| at == 11).collect::<Vec<_>>());
+    let table = gpu.table(50, 8, Values::F32(noise(2, 50 * 8))).expect("memory");
+    let largest = read(&gpu, &gpu.vocab_max(&x, &table, None, &spans).expect("recorded"));
+    assert!(largest[..50].iter().all(|y| y.is_finite()) && largest[50..].iter().all(|y| y.is_nan()), "{largest:?}");
+}
+
+#[test]
 fn poolings_are_their_formulas() {
     let Some(gpu) = gpu() else { return };
     let kinds =
