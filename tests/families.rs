@@ -188,6 +188,7 @@ fn every_fixture_equals_the_original_program_on_the_gpu() {
     }
 }
 
+#[allow(clippy::print_stdout, reason = "what a test says of itself")]
 fn every_fixture(devices: &[Device]) {
     let mut failures = Vec::new();
     let mut fixtures = 0;

@@ -236,7 +236,7 @@ impl Gpu {
 
     /// Multiplies one row with each matrix that came since the last time, and compares with what the processor had from the same values.
     ///
-    /// It proves that weights arrived, and that the kernel is right in these shapes; not that it is in every cut of a batch.
+    /// It proves that pieces arrived, and that the kernel is right in these shapes; not each weight, nor every cut of a batch.
     async fn try_matrices(&self) -> Result<()> {
         let untried = std::mem::take(&mut lock(&self.kept).untried);
         let mut forms = Vec::new();

@@ -34,6 +34,7 @@ pub fn minilm_with(options: &LoadOptions) -> Embedder {
 
 /// The GPU, whose device lives as long as this; without one a test says so and ends, or with `WICK_TEST_GPU=1` fails.
 #[cfg(feature = "webgpu")]
+#[allow(clippy::print_stdout, reason = "what a test says of itself")]
 pub fn gpu() -> Option<wick_embed::ops::gpu::Gpu> {
     match block_on(wick_embed::ops::gpu::Gpu::open()) {
         Ok(gpu) => Some(gpu),
