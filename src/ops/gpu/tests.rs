@@ -1,6 +1,6 @@
 //! Every kernel against the scalar oracle, on one table of cases. They run where there is a GPU or a program that stands in for one (lavapipe).
 
-use std::{ops::Range, sync::OnceLock};
+use std::{ops::Range, slice, sync::OnceLock};
 
 use half::f16;
 
@@ -257,13 +257,14 @@ fn attention_of_every_kind() {
             close(&what, &y, &want, 1e-5);
             let third = spans[6].clone();
             let inner = heads * width;
-            let alone = attend(&qkv[third.start * 3 * inner..third.end * 3 * inner], &[0..third.len()]);
+            let alone =
+                attend(&qkv[third.start * 3 * inner..third.end * 3 * inner], slice::from_ref(&(0..third.len())));
             same_bits(&what, &alone, &y[third.start * inner..third.end * inner]);
         }
     }
     let wide = Attention::full(1, 129);
     let x = gpu.tensor(1, 3 * 129, &noise(1, 3 * 129)).expect("memory");
-    let error = gpu.attention(&x, &[0..1], &wide, None).err().expect("too wide");
+    let error = gpu.attention(&x, slice::from_ref(&(0..1)), &wide, None).err().expect("too wide");
     assert_eq!(error.code(), Code::UnsupportedModel);
 }
 
@@ -276,7 +277,7 @@ fn attention_keeps_large_scores_finite_and_tells_of_what_is_not() {
         let x = gpu.tensor(200, 24, qkv).expect("memory");
         read(&gpu, &gpu.attention(&x, spans, &attention, None).expect("recorded"))
     };
-    assert!(attend(&qkv, &[0..200]).iter().all(|y| y.is_finite()));
+    assert!(attend(&qkv, slice::from_ref(&(0..200))).iter().all(|y| y.is_finite()));
     // Activations that are no numbers reach values before anything else.
     qkv[150 * 24 + 16..][..8].fill(f32::NAN);
     let y = attend(&qkv, &[0..100, 100..200]);
@@ -346,7 +347,10 @@ fn the_largest_product_of_each_word() {
                     let parts = table.words.get().expect("packed").parts.len();
                     close(&format!("{count} words of {width} in {form:?}, {parts} parts"), &y, &want, 2e-5);
                     let tensor = gpu.tensor(65, width, &x[70 * width..]).expect("memory");
-                    let alone = read(gpu, &gpu.vocab_max(&tensor, &table, bias.as_ref(), &[0..65]).expect("recorded"));
+                    let alone = read(
+                        gpu,
+                        &gpu.vocab_max(&tensor, &table, bias.as_ref(), slice::from_ref(&(0..65))).expect("recorded"),
+                    );
                     close("a text alone", &alone, &one_text, 2e-5);
                     same_bits("a text alone", &alone, &y[3 * count..]);
                     assert!(count <= 64 || gpu.limit > 1 << 16 || parts > 1, "{parts} parts");
@@ -410,7 +414,7 @@ fn a_wrong_weight_is_found_before_it_is_used() {
 #[test]
 fn what_does_not_fit_is_refused_and_the_next_call_works() {
     let Some(gpu) = gpu() else { return };
-    let error = gpu.slot(1 << 20, 1 << 20).err().expect("four terabytes");
+    let error = gpu.slot(1 << 20, 1 << 20).expect_err("four terabytes");
     assert_eq!(error.code(), Code::OutOfMemory);
     let error = Gpu { limit: 100, ..gpu.clone() }.matrix(4, 4096, Values::F32(vec![0.0; 4 * 4096])).err();
     assert_eq!(error.expect("64 outputs do not fit").code(), Code::OutOfMemory);
