@@ -68,7 +68,11 @@ npm_ci() {
   [[ $1/node_modules/.package-lock.json -nt $1/package-lock.json ]] || npm --prefix "$1" ci --no-audit --no-fund --loglevel=error
 }
 
-setup() { setup_wasm; setup_node; setup_browser; npm_ci pkg; npm_ci tests/web; model; sts; }
+# Mesa's lavapipe, which runs the GPU's kernels on the processor. Elsewhere the tests take the GPU that there is, or none.
+has_lavapipe() { compgen -G '/usr/share/vulkan/icd.d/lvp_icd*' >/dev/null; }
+setup_gpu() { has_lavapipe || ! has apt-get || apt_install mesa-vulkan-drivers libvulkan1; }
+
+setup() { setup_wasm; setup_node; setup_browser; setup_gpu; npm_ci pkg; npm_ci tests/web; model; sts; }
 
 # ---- data ---------------------------------------------------------------------------------------------------------
 
@@ -117,7 +121,7 @@ distilled() {
   inputs=$(find src/distill src/model src/ops src/text src/weights src/encoder.rs Cargo.lock -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
   [[ -f $STATIC/.inputs && $(<"$STATIC/.inputs") == "$MODEL_SHA256 $inputs" ]] && return
   say "distilling the static model"
-  cargo build --locked --release --features cli --bin wick
+  cargo build --locked --release --features cli,webgpu --bin wick
   rm -rf "$STATIC"
   target/release/wick distill --model "$MODEL" --output "$STATIC"
   echo "$MODEL_SHA256 $inputs" >"$STATIC/.inputs"
@@ -236,7 +240,7 @@ check() {
   cargo fmt --all --check
   # A newer compiler may have lints that are not known here: only where ours is used are they errors.
   local strict=; [[ -z ${CI:-} ]] || strict="-D warnings"
-  cargo clippy --locked --release --features cli --all-targets -- $strict
+  cargo clippy --locked --release --features cli,webgpu --all-targets -- $strict
   cargo clippy --locked --release --target wasm32-unknown-unknown --no-default-features --lib -- $strict
 }
 
@@ -246,7 +250,8 @@ test_() {
   check
   distilled
   say "native tests"
-  cargo test --locked --release --features cli
+  local gpu=; ! has_lavapipe || gpu=1
+  WICK_TEST_GPU=$gpu cargo test --locked --release --features cli,webgpu
   www
   say "page, package and Node"
   node --test --test-concurrency=1 tests/web/*.test.mjs

@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 
 #[cfg(feature = "candle")]
 use crate::ops::candle::Candle;
+#[cfg(feature = "webgpu")]
+use crate::ops::gpu::Gpu;
 use crate::{
     error::{Code, Error, Result},
     head::{OutputKind, Vectors, normalize},
@@ -124,6 +126,8 @@ enum OnExecutor {
     Cpu(Box<Transformer<Cpu>>),
     #[cfg(feature = "candle")]
     Candle(Box<Transformer<Candle>>),
+    #[cfg(feature = "webgpu")]
+    Gpu(Box<Transformer<Gpu>>),
 }
 
 /// A loaded model.
@@ -238,11 +242,18 @@ impl Embedder {
             }),
             normalize: options.normalize,
         };
-        let transformer = match Executor::open(request.device, request.threads)? {
+        let transformer = match Executor::open(request.device, request.threads).await? {
             Executor::Cpu(ops) => OnExecutor::Cpu(Box::new(Transformer::load(session, ops, plan, request).await?)),
             #[cfg(feature = "candle")]
             Executor::Candle(ops) => {
                 OnExecutor::Candle(Box::new(Transformer::load(session, ops, plan, request).await?))
+            }
+            #[cfg(feature = "webgpu")]
+            Executor::Gpu(ops) => {
+                let transformer = Transformer::load(session, ops, plan, request).await?;
+                // What is compiled when it is first used is compiled now, and what is wrong shows.
+                transformer.warm().await?;
+                OnExecutor::Gpu(Box::new(transformer))
             }
         };
         let outputs = on_executor!(OnExecutor, &transformer, transformer => transformer.outputs());
@@ -384,6 +395,15 @@ impl Embedder {
     /// What the model gives.
     pub fn outputs(&self) -> &[OutputKind] {
         &self.outputs
+    }
+
+    /// The GPU that it computes on, if it does: what it ran, and how long that took.
+    #[cfg(feature = "webgpu")]
+    pub fn gpu(&self) -> Option<&Gpu> {
+        match &self.model {
+            Model::Transformer(OnExecutor::Gpu(transformer)) => Some(transformer.ops()),
+            _ => None,
+        }
     }
 }
 

@@ -39,10 +39,14 @@ pub enum Code {
     Aborted,
     /// The embedder was disposed.
     Disposed,
-    /// Memory ran out while loading.
+    /// Memory ran out, the host's or a device's.
     OutOfMemory,
     /// A file of this machine could not be read or written.
     Io,
+    /// The device that was asked for is not there, or computes wrong values.
+    NoDevice,
+    /// The GPU was lost; the model must be loaded again.
+    DeviceLost,
     /// The executor (Candle or a device under it) failed.
     Executor,
     /// The engine trapped; the embedder must be loaded again.
@@ -51,7 +55,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Code; 19] = [
+    pub const ALL: [Code; 21] = [
         Code::InvalidText,
         Code::InvalidOption,
         Code::MissingFile,
@@ -69,6 +73,8 @@ impl Code {
         Code::Disposed,
         Code::OutOfMemory,
         Code::Io,
+        Code::NoDevice,
+        Code::DeviceLost,
         Code::Executor,
         Code::Crashed,
     ];
@@ -93,6 +99,8 @@ impl Code {
             Code::Disposed => "disposed",
             Code::OutOfMemory => "out_of_memory",
             Code::Io => "io",
+            Code::NoDevice => "no_device",
+            Code::DeviceLost => "device_lost",
             Code::Executor => "executor",
             Code::Crashed => "crashed",
         }

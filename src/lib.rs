@@ -28,6 +28,8 @@ pub mod distill;
 pub mod embedder;
 pub mod encoder;
 pub mod error;
+#[cfg(feature = "webgpu")]
+pub mod gpu;
 pub mod head;
 pub mod hub;
 #[allow(unsafe_code, reason = "the one place for instructions and shared memory; each use says why it is sound")]

@@ -270,6 +270,7 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         request: &Request,
     ) -> Result<Engine<O>> {
         let network = self.main_weights(&ops, &NetworkPlan { architecture, purpose }, request).await?;
+        ops.ready().await?;
         Ok(Engine { ops, network })
     }
 
@@ -280,12 +281,14 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         purpose: Purpose,
         request: &Request,
     ) -> Result<AnyEngine> {
-        Ok(match Executor::open(request.device, request.threads)? {
+        Ok(match Executor::open(request.device, request.threads).await? {
             Executor::Cpu(ops) => AnyEngine::Cpu(Box::new(self.engine(ops, architecture, purpose, request).await?)),
             #[cfg(feature = "candle")]
             Executor::Candle(ops) => {
                 AnyEngine::Candle(Box::new(self.engine(ops, architecture, purpose, request).await?))
             }
+            #[cfg(feature = "webgpu")]
+            Executor::Gpu(ops) => AnyEngine::Gpu(Box::new(self.engine(ops, architecture, purpose, request).await?)),
         })
     }
 }
@@ -301,6 +304,8 @@ pub enum AnyEngine {
     Cpu(Box<Engine<Cpu>>),
     #[cfg(feature = "candle")]
     Candle(Box<Engine<crate::ops::candle::Candle>>),
+    #[cfg(feature = "webgpu")]
+    Gpu(Box<Engine<crate::ops::gpu::Gpu>>),
 }
 
 impl<O: Ops> Engine<O> {

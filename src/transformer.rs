@@ -168,6 +168,29 @@ impl<O: Ops> Transformer<O> {
         Ok(())
     }
 
+    /// Computes a text of three tokens for nothing.
+    #[cfg(feature = "webgpu")]
+    pub async fn warm(&self) -> Result<()> {
+        // Heads that came after the network have weights of their own.
+        self.engine.ops.ready().await?;
+        let span = 0..3;
+        let spans = vec![span.clone()];
+        let batch = Batch { ids: vec![0; 3], type_ids: vec![0; 3], pooled: spans.clone(), spans };
+        let dense =
+            self.dense.as_ref().map(|head| Vectors { width: head.dimensions(), values: vec![0.0; head.dimensions()] });
+        let sparse = self.sparse.as_ref().map(|_| vec![SparseVector::default()]);
+        let tokens = self.colbert.as_ref().map(|_| vec![Vec::new()]);
+        self.fill(&mut Rows { dense, sparse, tokens }, &batch, &[0], None).await?;
+        // The vocabulary that SPLADE multiplies with was sent only now.
+        self.engine.ops.ready().await
+    }
+
+    /// What it computes on.
+    #[cfg(feature = "webgpu")]
+    pub fn ops(&self) -> &O {
+        &self.engine.ops
+    }
+
     /// Components of a dense vector, if it gives one.
     pub fn dimensions(&self) -> Option<usize> {
         self.dense.as_ref().map(Dense::dimensions)

@@ -176,6 +176,20 @@ impl Check {
 
 #[test]
 fn every_fixture_equals_the_original_program() {
+    every_fixture(&[Device::Cpu, Device::Reference]);
+}
+
+#[cfg(feature = "webgpu")]
+#[test]
+fn every_fixture_equals_the_original_program_on_the_gpu() {
+    // Kept open, so that models share its kernels.
+    if let Some(_gpu) = common::gpu() {
+        every_fixture(&[Device::WebGpu]);
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "what a test says of itself")]
+fn every_fixture(devices: &[Device]) {
     let mut failures = Vec::new();
     let mut fixtures = 0;
     let mut folders: Vec<_> = fs::read_dir(path("tests/fixtures")).expect("fixtures").flatten().collect();
@@ -193,7 +207,7 @@ fn every_fixture_equals_the_original_program() {
             continue; // of another form, with a test of its own
         }
         let model = expected["model"].as_str().map(str::to_owned);
-        for device in [Device::Cpu, Device::Reference] {
+        for &device in devices {
             let fixture = name.clone();
             let mut check = Check { fixture, device, model: model.clone(), failures: Vec::new(), checked: 0 };
             cases.iter().enumerate().for_each(|(index, case)| check.case(&folder, index, case));

@@ -17,6 +17,8 @@ export const codes = [
   "disposed",
   "out_of_memory",
   "io",
+  "no_device",
+  "device_lost",
   "executor",
   "crashed",
 ] as const;

@@ -14,7 +14,7 @@ mod packed;
 pub mod pool;
 mod pooling;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod sets;
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,9 @@ impl Candle {
             Device::Auto | Device::Cpu | Device::Reference => Ok(candle_core::Device::Cpu),
             Device::Cuda => candle_core::Device::new_cuda(0),
             Device::Metal => candle_core::Device::new_metal(0),
+            Device::WebGpu => {
+                return Err(Error::new(Code::InvalidOption, "device", "Candle has no WebGPU"));
+            }
         };
         match device {
             Ok(device) => Ok(Self { device }),

@@ -9,6 +9,8 @@
 #[cfg(feature = "candle")]
 pub mod candle;
 pub mod cpu;
+#[cfg(feature = "webgpu")]
+pub mod gpu;
 pub mod host;
 
 pub use crate::kernels::{Activation, Half, NormKind, Pooling};
@@ -101,6 +103,8 @@ pub enum Device {
     Cuda,
     /// An Apple GPU, in builds with the feature `metal`.
     Metal,
+    /// Any GPU by WebGPU, natively by what it stands on, in builds with the feature `webgpu`.
+    WebGpu,
 }
 
 impl std::str::FromStr for Device {
@@ -113,10 +117,11 @@ impl std::str::FromStr for Device {
             "reference" => Ok(Device::Reference),
             "cuda" => Ok(Device::Cuda),
             "metal" => Ok(Device::Metal),
+            "webgpu" | "gpu" => Ok(Device::WebGpu),
             _ => Err(Error::new(
                 Code::InvalidOption,
                 "device",
-                format!("{name:?} is none of auto, cpu, reference, cuda, metal"),
+                format!("{name:?} is none of auto, cpu, reference, cuda, metal, webgpu"),
             )),
         }
     }
@@ -127,11 +132,13 @@ pub enum Executor {
     Cpu(cpu::Cpu),
     #[cfg(feature = "candle")]
     Candle(candle::Candle),
+    #[cfg(feature = "webgpu")]
+    Gpu(gpu::Gpu),
 }
 
 impl Executor {
     /// The one for a device, if this build and this machine have it. Threads are the processor's.
-    pub fn open(device: Device, threads: Option<NonZeroUsize>) -> Result<Self> {
+    pub async fn open(device: Device, threads: Option<NonZeroUsize>) -> Result<Self> {
         match device {
             Device::Auto | Device::Cpu => Ok(Self::Cpu(cpu::Cpu::new(Pool::with(threads)))),
             #[cfg(feature = "candle")]
@@ -139,6 +146,13 @@ impl Executor {
             #[cfg(not(feature = "candle"))]
             Device::Reference | Device::Cuda | Device::Metal => {
                 let message = format!("{device:?} is not in this build: it has no feature \"candle\"");
+                Err(Error::new(Code::InvalidOption, "device", message))
+            }
+            #[cfg(feature = "webgpu")]
+            Device::WebGpu => gpu::Gpu::open().await.map(Self::Gpu),
+            #[cfg(not(feature = "webgpu"))]
+            Device::WebGpu => {
+                let message = "WebGpu is not in this build: it has no feature \"webgpu\"";
                 Err(Error::new(Code::InvalidOption, "device", message))
             }
         }
@@ -152,6 +166,8 @@ macro_rules! on_executor {
             $kind::Cpu($made) => $expression,
             #[cfg(feature = "candle")]
             $kind::Candle($made) => $expression,
+            #[cfg(feature = "webgpu")]
+            $kind::Gpu($made) => $expression,
         }
     };
 }
@@ -222,6 +238,11 @@ pub trait Ops: Pack {
         bias: Option<&Self::Vector>,
         spans: &[Span],
     ) -> Result<Self::Tensor>;
+
+    /// Called once a model's weights are in: an executor that does not take its device on trust tries them here.
+    fn ready(&self) -> impl Future<Output = Result<()>> {
+        async { Ok(()) }
+    }
 
     /// Brings a tensor to the host, row-major.
     fn read(&self, x: &Self::Tensor) -> impl Future<Output = Result<Vec<f32>>>;

@@ -32,6 +32,22 @@ pub fn minilm_with(options: &LoadOptions) -> Embedder {
     block_on(Embedder::load(&directory, options, &())).expect("`./build.sh setup` brings the weights")
 }
 
+/// The GPU, whose device lives as long as this; without one a test says so and ends, or with `WICK_TEST_GPU=1` fails.
+#[cfg(feature = "webgpu")]
+#[allow(clippy::print_stdout, reason = "what a test says of itself")]
+pub fn gpu() -> Option<wick_embed::ops::gpu::Gpu> {
+    match block_on(wick_embed::ops::gpu::Gpu::open()) {
+        Ok(gpu) => Some(gpu),
+        Err(error) if std::env::var("WICK_TEST_GPU").is_ok_and(|wanted| wanted == "1") => {
+            panic!("WICK_TEST_GPU=1 asks for a GPU: {error}")
+        }
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
 pub fn encode<T: AsRef<str>>(embedder: &Embedder, texts: &[T]) -> Output {
     block_on(embedder.encode(texts, Role::Plain, &())).expect("valid texts")
 }

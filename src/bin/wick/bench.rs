@@ -1,13 +1,14 @@
 //! `wick bench`: how fast a model encodes given texts on this machine.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     num::NonZeroUsize,
     path::Path,
     time::Instant,
 };
 
-use wick_embed::{Code, Error, Result, Role, platform::native::block_on};
+use wick_embed::{Code, Embedder, Error, Result, Role, platform::native::block_on};
 
 use crate::{
     Bars,
@@ -58,24 +59,57 @@ impl Bench {
                 rounds.push(milliseconds(start));
             }
         }
+        let kernels = kernel_times(&embedder, &texts, self.batch)?;
         let (call_ms, round_ms) = (median(&mut calls), median(&mut rounds));
         let rate = tokens as f64 / round_ms * 1e3;
         let count = texts.len();
         let said = if self.json {
             let line = serde_json::json!({
                 "texts": count, "tokens": tokens, "rounds": self.rounds, "load_ms": load_ms,
-                "call_ms": call_ms, "round_ms": round_ms, "tokens_per_s": rate,
+                "call_ms": call_ms, "round_ms": round_ms, "tokens_per_s": rate, "kernels": kernels,
             });
             line.to_string()
         } else {
             let rounds = self.rounds;
             format!(
                 "{count} texts of {tokens} tokens in {round_ms:.1} ms: {rate:.0} tokens/s (median of {rounds})\n\
-                 a call: {call_ms:.2} ms (median); loading: {load_ms:.0} ms"
+                 a call: {call_ms:.2} ms (median); loading: {load_ms:.0} ms{}",
+                table(&kernels)
             )
         };
         writeln!(io::stdout(), "{said}").map_err(file_error(Path::new("standard output")))
     }
+}
+
+/// What a kernel did in a round of its own: by name how often it ran, and its milliseconds in all. Empty where the device has no clock.
+type Kernels = BTreeMap<String, (usize, f64)>;
+
+#[cfg(feature = "webgpu")]
+fn kernel_times(embedder: &Embedder, texts: &[String], batch: Option<NonZeroUsize>) -> Result<Kernels> {
+    let Some(gpu) = embedder.gpu() else { return Ok(Kernels::new()) };
+    gpu.take_profile();
+    gpu.set_timing(true);
+    for texts in texts.chunks(batch.map_or(texts.len(), NonZeroUsize::get)) {
+        block_on(embedder.encode(texts, Role::Plain, &()))?;
+    }
+    gpu.set_timing(false);
+    let kernels = gpu.take_profile().kernels.into_iter();
+    Ok(kernels.map(|(name, time)| (name, (time.count, time.milliseconds))).collect())
+}
+
+#[cfg(not(feature = "webgpu"))]
+fn kernel_times(_: &Embedder, _: &[String], _: Option<NonZeroUsize>) -> Result<Kernels> {
+    Ok(Kernels::new())
+}
+
+/// A line for each kernel, longest first.
+fn table(kernels: &Kernels) -> String {
+    let mut rows: Vec<_> = kernels.iter().collect();
+    rows.sort_by(|(_, (_, left)), (_, (_, right))| right.total_cmp(left));
+    let lines = rows
+        .iter()
+        .map(|(name, (count, ms))| format!("\n{name:<24} {count:>6} x {:>9.4} ms = {ms:>9.2} ms", ms / *count as f64));
+    lines.collect()
 }
 
 fn milliseconds(start: Instant) -> f64 {

@@ -18,7 +18,7 @@ pub struct Model {
     /// The folder with config.json, tokenizer.json and model.safetensors.
     #[arg(long)]
     model: PathBuf,
-    /// Where the model computes: auto, cpu, reference, cuda or metal.
+    /// Where the model computes: auto, cpu, gpu (any, by WebGPU), reference, cuda or metal.
     #[arg(long, default_value = "auto")]
     device: Device,
     /// How many threads compute; by default as many as the processor runs at once.
