@@ -274,7 +274,7 @@ bench() {
   fi
   if [[ ${1:-} == native ]]; then
     shift
-    cargo build --locked --release --features cli --bin wick
+    cargo build --locked --release --features cli,webgpu --bin wick
     $work/venv/bin/python tests/bench/native.py --wick target/release/wick --model $MODEL --onnx $work/models/all-MiniLM-L6-v2 "$@"
     return
   fi

@@ -26,6 +26,7 @@ pub fn exp<L: Lanes>(x: L) -> L {
 ///
 /// The polynomial is the minimax one of its degree for -1/2 to 1/2.
 #[inline(always)]
+#[expect(clippy::approx_constant, reason = "a coefficient near ln 2, which it is not")]
 pub fn exp2<L: Lanes>(x: L) -> L {
     let c = constants::<L>();
     let x = x.at_least(c(-126.0)).at_most(c(127.0));
