@@ -397,6 +397,14 @@ impl Embedder {
         &self.outputs
     }
 
+    /// Whether it computes on a GPU by WebGPU.
+    pub fn is_on_gpu(&self) -> bool {
+        #[cfg(feature = "webgpu")]
+        return self.gpu().is_some();
+        #[cfg(not(feature = "webgpu"))]
+        false
+    }
+
     /// The GPU that it computes on, if it does: what it ran, and how long that took.
     #[cfg(feature = "webgpu")]
     pub fn gpu(&self) -> Option<&Gpu> {

@@ -29,6 +29,7 @@ pub mod embedder;
 pub mod encoder;
 pub mod error;
 #[cfg(feature = "webgpu")]
+#[cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync, reason = "natively it is both"))]
 pub mod gpu;
 pub mod head;
 pub mod hub;
@@ -38,6 +39,7 @@ pub mod hub;
 pub mod kernels;
 pub mod load;
 pub mod model;
+#[cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync, reason = "as above"))]
 pub mod ops;
 pub mod platform;
 pub mod rerank;

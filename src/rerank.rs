@@ -118,6 +118,15 @@ impl Reranker {
         if self.sigmoid { (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32 } else { logit }
     }
 
+    /// Whether it computes on a GPU by WebGPU.
+    pub fn is_on_gpu(&self) -> bool {
+        match &self.engine {
+            #[cfg(feature = "webgpu")]
+            AnyEngine::Gpu(_) => true,
+            _ => false,
+        }
+    }
+
     /// Most tokens of a pair, special tokens included.
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()

@@ -122,7 +122,8 @@ export class EngineHost {
   /** Loads a model from its files. Threads start meanwhile; the model is told of those that were asked for. */
   async #load(kind: "EmbedderEngine" | "RerankerEngine", call: LoadCall | LoadRerankerCall, progress: Progress, abort: AbortController) {
     const { source, cache, headers } = call;
-    const wanted = threadsWanted(this.#helpers, call.options.threads);
+    // Beside a GPU there is nothing for threads to do.
+    const wanted = call.options.device === "webgpu" ? 1 : threadsWanted(this.#helpers, call.options.threads);
     const { glue, module, memory } = await this.#start(call.wasm, wanted > 1);
     const helpers = this.#helpers && memory ? startHelpers(this.#helpers, wanted - 1, { module, memory }) : 0;
     const options = { ...call.options, threads: memory ? wanted : 1 };

@@ -54,12 +54,11 @@ export function load<C extends Extract<Call, { options: object; source: Resolved
   engineOptions: C["options"],
   options: ModelOptions,
 ): Promise<[Client, Answers[C["kind"]]]> {
-  pick(options, "device");
   const { cache = true, headers, onProgress } = options;
   const call = {
     kind,
     source: resolveSource(host, source, options),
-    options: { ...engineOptions, ...pick(options, "dtype", "weights", "threads") },
+    options: { ...engineOptions, ...pick(options, "device", "dtype", "weights", "threads") },
     cache,
     ...(headers && { headers }),
   } as C;

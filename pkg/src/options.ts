@@ -24,7 +24,7 @@ const number: Check = (value) => (Number.isFinite(value) ? undefined : `${show(v
 const kinds = oneOf("dense", "sparse", "tokens");
 
 const checks = {
-  device: oneOf("auto", "wasm"),
+  device: oneOf("auto", "wasm", "webgpu"),
   dtype: oneOf("auto", "f32", "f16", "int8"),
   weights: text,
   threads,

@@ -18,6 +18,7 @@ interface First {
 
 /** How weights are held, where they are, and how many threads compute; `dtype` is absent for `"auto"`. */
 interface Held {
+  device?: Device;
   dtype?: Dtype;
   weights?: string;
   threads?: number;

@@ -23,7 +23,7 @@ export interface LoadProgress {
 }
 
 /** Where a model computes. */
-export type Device = "wasm";
+export type Device = "wasm" | "webgpu";
 
 /** How large weights are held; `"int8"` is eight bits for each, and a scale per row. */
 export type Dtype = "f32" | "f16" | "int8";
@@ -52,7 +52,10 @@ export interface EngineOptions {
 
 /** What can be said of every model that is loaded from files. */
 export interface ModelOptions extends EngineOptions {
-  /** Where the model computes. `"auto"` is `"wasm"` in this version. */
+  /**
+   * Where the model computes. `"auto"` is `"wasm"` in this version. `"webgpu"` without a GPU that computes right values is the error
+   * `no_device`.
+   */
   device?: "auto" | Device;
   /** How large weights are held; `"auto"`, the default, is as the file stores them (bf16 as f32). */
   dtype?: "auto" | Dtype;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use web_sys::{AbortController, AbortSignal};
 
-use super::{Caller, DEVICE, DenseRows, SparseRows, TokenRows, answer, load, numbers, options, strings, texts};
+use super::{Caller, DenseRows, SparseRows, TokenRows, answer, device, load, numbers, options, strings, texts};
 use crate::{Embedder, EncodeOptions, LoadOptions, OutputKind, Result, Role};
 
 #[wasm_bindgen]
@@ -60,7 +60,7 @@ impl EmbedderEngine {
     /// What the model is.
     pub fn describe(&self) -> Result<JsValue, JsValue> {
         Ok(answer(&Loaded {
-            device: DEVICE,
+            device: device(self.0.is_on_gpu()),
             dimensions: self.0.dimensions(),
             max_tokens: self.0.max_tokens(),
             outputs: self.0.outputs(),

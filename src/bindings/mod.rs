@@ -19,8 +19,10 @@ use crate::{
     platform::web::{Source, WebFiles},
 };
 
-/// The one device of this build, in the words of `LoadOptions.device`.
-const DEVICE: &str = "wasm";
+/// A device in the words of `LoadOptions.device`.
+fn device(is_gpu: bool) -> &'static str {
+    if is_gpu { "webgpu" } else { "wasm" }
+}
 
 /// An error as JavaScript sees it; `pkg/src/errors.ts` makes a `WickError` of it.
 #[derive(Serialize)]

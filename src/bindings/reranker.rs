@@ -5,7 +5,7 @@ use serde::Serialize;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use web_sys::{AbortController, AbortSignal};
 
-use super::{Caller, DEVICE, answer, load, numbers, options, text, texts};
+use super::{Caller, answer, device, load, numbers, options, text, texts};
 use crate::{RerankOptions, Reranker, Result};
 
 #[wasm_bindgen]
@@ -45,7 +45,7 @@ impl RerankerEngine {
 
     /// What the model is.
     pub fn describe(&self) -> Result<JsValue, JsValue> {
-        Ok(answer(&Loaded { device: DEVICE, max_tokens: self.0.max_tokens() })?)
+        Ok(answer(&Loaded { device: device(self.0.is_on_gpu()), max_tokens: self.0.max_tokens() })?)
     }
 
     /// Scores and orders an array of strings for a query.

@@ -96,6 +96,7 @@ pub enum Device {
     /// The best that is tried and tested: the processor in this version.
     #[default]
     Auto,
+    #[serde(alias = "wasm")]
     Cpu,
     /// The processor with stock Candle operations: slow, and what the others are compared with.
     Reference,
