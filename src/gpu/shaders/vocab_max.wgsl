@@ -55,8 +55,13 @@ fn main(
     }
     var most_left = vec4<f32>(-3.4e38);
     var most_right = most_left;
+    var sums: array<vec4<f32>, 2u * ROWS>;
     for (var first = span.x; first < span.y; first += TILE_ROWS) {
-        var sums: array<vec4<f32>, 2u * ROWS>;
+        // By hand: SwiftShader does it only once for a variable that is declared in the loop.
+#repeat ROW {{ROWS}}
+        sums[2u * {{ROW}}u] = vec4<f32>();
+        sums[2u * {{ROW}}u + 1u] = vec4<f32>();
+#end
         multiply(&sums, first, span.y, left, outputs, right, outputs, parameters.blocks, outputs, thread);
         // Rows beyond the end are the last one again, which changes no maximum.
 #repeat ROW {{ROWS}}
