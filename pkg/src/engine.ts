@@ -122,8 +122,12 @@ export class EngineHost {
   /** Loads a model from its files. Threads start meanwhile; the model is told of those that were asked for. */
   async #load(kind: "EmbedderEngine" | "RerankerEngine", call: LoadCall | LoadRerankerCall, progress: Progress, abort: AbortController) {
     const { source, cache, headers } = call;
+    const onGpu = call.options.device === "webgpu";
+    if (onGpu && !(globalThis.navigator as { gpu?: unknown } | undefined)?.gpu) {
+      throw { code: "no_device", at: "webgpu", message: "webgpu: there is no WebGPU here; browsers offer it to secure pages" } satisfies Failure;
+    }
     // Beside a GPU there is nothing for threads to do.
-    const wanted = call.options.device === "webgpu" ? 1 : threadsWanted(this.#helpers, call.options.threads);
+    const wanted = onGpu ? 1 : threadsWanted(this.#helpers, call.options.threads);
     const { glue, module, memory } = await this.#start(call.wasm, wanted > 1);
     const helpers = this.#helpers && memory ? startHelpers(this.#helpers, wanted - 1, { module, memory }) : 0;
     const options = { ...call.options, threads: memory ? wanted : 1 };

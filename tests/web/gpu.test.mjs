@@ -1,7 +1,8 @@
 // The GPU's executor in Chromium, on SwiftShader: a processor that plays a GPU, and says whether kernels are right but not how fast.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { launch, openPage, serveSite, stsSentences } from "./harness.mjs";
+import { pathToFileURL } from "node:url";
+import { MODEL, launch, openPage, path, serveSite, stsSentences } from "./harness.mjs";
 
 let browser, server;
 
@@ -71,6 +72,15 @@ describe("WebGPU", () => {
     const lowest = Math.min(...rows.map((row, index) => cosine(row, exact[index])));
     t.diagnostic(`lowest cosine in int8 ${lowest}`);
     assert.ok(lowest >= 0.995 && lowest < 0.999999, `${lowest}`);
+  });
+
+  test("in Node there is none", async () => {
+    const { Embedder } = await import(pathToFileURL(path("pkg/dist/node.js")));
+    const model = pathToFileURL(path(`${MODEL}/`));
+    await assert.rejects(Embedder.load(model, { device: "webgpu" }), { code: "no_device" });
+    const embedder = await Embedder.load(model);
+    assert.equal((await embedder.encode(["a"])).dense[0].length, 384);
+    embedder.dispose();
   });
 
   test("without one the code says so, and the next load works", async (t) => {

@@ -97,7 +97,10 @@ pub async fn compare<O: Ops>(gpu: &Gpu, judge: &O) -> Result<()> {
         for ((got, want), what) in got.iter().zip(&want).zip(["pooled", "words"]) {
             let cosine = cosine(got, want);
             if got.len() != want.len() || cosine.is_nan() || cosine < LOWEST {
-                return Err(refused(gpu, &format!("{what} in tiles {tile:?} at a cosine of {cosine:.6} to the processor's")));
+                return Err(refused(
+                    gpu,
+                    &format!("{what} in tiles {tile:?} at a cosine of {cosine:.6} to the processor's"),
+                ));
             }
         }
     }
