@@ -122,6 +122,7 @@ export class EngineHost {
   /** Loads a model from its files. Threads start meanwhile; the model is told of those that were asked for. */
   async #load(kind: "EmbedderEngine" | "RerankerEngine", call: LoadCall | LoadRerankerCall, progress: Progress, abort: AbortController) {
     const { source, cache, headers } = call;
+    // Asked here, because what the module reaches the GPU by takes only windows and workers of browsers, and traps elsewhere.
     const onGpu = call.options.device === "webgpu";
     if (onGpu && !(globalThis.navigator as { gpu?: unknown } | undefined)?.gpu) {
       throw { code: "no_device", at: "webgpu", message: "webgpu: there is no WebGPU here; browsers offer it to secure pages" } satisfies Failure;

@@ -16,7 +16,7 @@ interface First {
   wasm?: WasmSource;
 }
 
-/** How weights are held, where they are, and how many threads compute; `dtype` is absent for `"auto"`. */
+/** Where the model computes, how weights are held, where they are, and how many threads compute; absent what is `"auto"`. */
 interface Held {
   device?: Device;
   dtype?: Dtype;

@@ -149,8 +149,8 @@ pub unsafe fn attend<L: Lanes, const TALL: usize, const VECTORS: usize>(head: &H
     }
 }
 
-/// Lays a head out for the products: queries in rows, scaled so that scores are logarithms of base two; keys in panels of tokens; values in panels of components. Both of
-/// the former are rotated. What fills up tiles and panels is zero.
+/// Lays a head out for the products: queries in rows, scaled so that scores are logarithms of base two; keys in panels of tokens; values in
+/// panels of components. Both of the former are rotated. What fills up tiles and panels is zero.
 ///
 /// # Safety
 /// As for [`attend`].

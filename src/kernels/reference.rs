@@ -4,6 +4,20 @@ use std::ops::Range;
 
 use super::{Activation, Half, NormKind, Pooling};
 
+/// Every activation.
+pub const ACTIVATIONS: [Activation; 6] =
+    [Activation::None, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh];
+
+/// Numbers of about normal size, the same ones for the same seed.
+pub fn noise(seed: u32, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| (uniform() + uniform() + uniform()) * 2.0).collect()
+}
+
 /// The error function, by its series up to 3 and its continued fraction beyond.
 pub fn erf(x: f64) -> f64 {
     let root = std::f64::consts::PI.sqrt();

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use super::{
-    Activation, Distances, Half, Heads, Kernels, Norm, NormKind, Pooling, Words, math, matmul_int8::OUTLIERS, pool,
-    pool::Pool, reference, sets,
+    Activation, Distances, Half, Heads, Kernels, Norm, NormKind, Pooling, Words, math,
+    matmul_int8::OUTLIERS,
+    pool,
+    pool::Pool,
+    reference::{self, ACTIVATIONS, noise},
+    sets,
 };
-
-const ACTIVATIONS: [Activation; 6] =
-    [Activation::None, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh];
 
 /// Rows, inputs, outputs: below, at and beyond every tile's and panel's edge, and the shapes of MiniLM.
 const SHAPES: [(usize, usize, usize); 15] = [
@@ -34,16 +35,6 @@ fn all() -> Vec<Kernels> {
     let pools = [Pool::new(1), Pool::new(3)];
     let with = |set| pools.iter().map(move |pool| Kernels { set, pool: pool.clone() });
     sets::available().into_iter().flat_map(with).collect()
-}
-
-/// Numbers of about normal size, the same ones for the same seed.
-fn noise(seed: u32, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    let mut uniform = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (0..count).map(|_| (uniform() + uniform() + uniform()) * 2.0).collect()
 }
 
 fn close(what: &str, kernels: &Kernels, got: &[f32], want: &[f64], tolerance: f64) {

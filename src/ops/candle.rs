@@ -12,7 +12,7 @@ use candle_nn::{
 
 use super::{
     Activation, Attention, Device, Half, Linear, Norm, NormKind, Ops, Pack, Pooling, Relative, Span, Weights,
-    host::Table,
+    host::{self, Table},
 };
 use crate::{
     error::{Code, Error, Result},
@@ -168,20 +168,10 @@ impl Ops for Candle {
     type Tensor = Tensor;
 
     fn gather(&self, lookups: &[(&Table, &[u32])]) -> Result<Tensor> {
-        let Some(((first, ids), rest)) = lookups.split_first() else {
-            return Err(Error::new(Code::Executor, "gather", "no table to look up"));
-        };
-        let width = first.width;
-        let mut sums = vec![0.0; ids.len() * width];
-        let mut row = vec![0.0; width];
-        for (index, sum) in sums.chunks_exact_mut(width).enumerate() {
-            first.read(ids[index] as usize, sum);
-            for (table, ids) in rest {
-                table.read(ids[index] as usize, &mut row);
-                sum.iter_mut().zip(&row).for_each(|(sum, value)| *sum += value);
-            }
-        }
-        Ok(Tensor::from_vec(sums, (ids.len(), width), &self.device)?)
+        let (rows, width) = host::gathered(lookups)?;
+        let mut sums = vec![0.0; rows * width];
+        host::gather(lookups, &mut vec![0.0; width], &mut sums);
+        Ok(Tensor::from_vec(sums, (rows, width), &self.device)?)
     }
 
     fn linear(&self, x: &Tensor, linear: &Linear<Self>, activation: Activation) -> Result<Tensor> {

@@ -5,10 +5,14 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-use super::{Activation, Attention, Half, Linear, Norm, Ops, Pack, Pooling, Relative, Span, Weights, host::Table};
+use super::{
+    Activation, Attention, Half, Linear, Norm, Ops, Pack, Pooling, Relative, Span, Weights,
+    host::{self, Table},
+    lock,
+};
 use crate::{
     error::{Code, Error, Result},
     kernels::{self, Aligned, Distances, Heads, Kernels, Matrix, Words, pool::Pool},
@@ -54,11 +58,6 @@ impl Tensor {
     fn rows(&self) -> usize {
         self.values.len() / self.width.max(1)
     }
-}
-
-/// What is kept is whole at every moment, also where a thread panicked that held it.
-fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Cpu {
@@ -145,19 +144,10 @@ impl Ops for Cpu {
     type Tensor = Tensor;
 
     fn gather(&self, lookups: &[(&Table, &[u32])]) -> Result<Tensor> {
-        let Some(((first, ids), rest)) = lookups.split_first() else {
-            return Err(Error::new(Code::Executor, "gather", "no table to look up"));
-        };
-        let width = first.width;
-        let mut sums = self.tensor(ids.len(), width)?;
+        let (rows, width) = host::gathered(lookups)?;
+        let mut sums = self.tensor(rows, width)?;
         let mut row = self.tensor(1, width)?;
-        for (index, sum) in sums.values.chunks_exact_mut(width.max(1)).enumerate() {
-            first.read(ids[index] as usize, sum);
-            for (table, ids) in rest {
-                table.read(ids[index] as usize, &mut row.values);
-                sum.iter_mut().zip(&*row.values).for_each(|(sum, value)| *sum += value);
-            }
-        }
+        host::gather(lookups, &mut row.values, &mut sums.values);
         Ok(sums)
     }
 

@@ -9,10 +9,11 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::{
     Activation, Attention, Half, Linear, Norm, NormKind, Ops, Pack, Pooling, Relative, Span, Weights, cpu::Cpu, host,
+    lock,
 };
 use crate::{
     error::{Code, Error, Result},
@@ -85,10 +86,6 @@ pub struct Vector(Binding);
 pub struct Table {
     host: host::Table,
     words: OnceLock<Matrix>,
-}
-
-fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
@@ -471,20 +468,11 @@ impl Ops for Gpu {
     type Tensor = Tensor;
 
     fn gather(&self, lookups: &[(&Table, &[u32])]) -> Result<Tensor> {
-        let Some(((first, ids), rest)) = lookups.split_first() else {
-            return Err(Error::new(Code::Executor, "gather", "no table to look up"));
-        };
-        let width = first.host.width;
-        let mut sums = vec![0.0; ids.len() * width];
-        let mut row = vec![0.0; width];
-        for (index, sum) in sums.chunks_exact_mut(width.max(1)).enumerate() {
-            first.host.read(ids[index] as usize, sum);
-            for (table, ids) in rest {
-                table.host.read(ids[index] as usize, &mut row);
-                sum.iter_mut().zip(&row).for_each(|(sum, value)| *sum += value);
-            }
-        }
-        self.tensor(ids.len(), width, &sums)
+        let lookups: Vec<_> = lookups.iter().map(|(table, ids)| (&table.host, *ids)).collect();
+        let (rows, width) = host::gathered(&lookups)?;
+        let mut sums = vec![0.0; rows * width];
+        host::gather(&lookups, &mut vec![0.0; width], &mut sums);
+        self.tensor(rows, width, &sums)
     }
 
     fn linear(&self, x: &Tensor, linear: &Linear<Self>, activation: Activation) -> Result<Tensor> {
@@ -602,14 +590,14 @@ impl Ops for Gpu {
         Ok(Self::stored(spans.len(), width, slot))
     }
 
-    fn vocab_max(&self, x: &Tensor, words_: &Table, bias: Option<&Vector>, spans: &[Span]) -> Result<Tensor> {
-        let matrix = match words_.words.get() {
+    fn vocab_max(&self, x: &Tensor, table: &Table, bias: Option<&Vector>, spans: &[Span]) -> Result<Tensor> {
+        let matrix = match table.words.get() {
             Some(matrix) => matrix,
             None => {
-                let host::Table { values, width } = &words_.host;
-                let matrix = self.packed(words_.host.rows(), *width, values)?;
+                let host::Table { values, width } = &table.host;
+                let matrix = self.packed(table.host.rows(), *width, values)?;
                 self.device().flush();
-                words_.words.get_or_init(|| matrix)
+                table.words.get_or_init(|| matrix)
             }
         };
         let count = matrix.outputs;

@@ -15,7 +15,11 @@ pub mod host;
 
 pub use crate::kernels::{Activation, Half, NormKind, Pooling};
 
-use std::{num::NonZeroUsize, ops::Range, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use crate::{
     error::{Code, Error, Result},
@@ -158,6 +162,11 @@ impl Executor {
             }
         }
     }
+}
+
+/// What is kept is whole at every moment, also where a thread panicked that held it.
+fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The same expression for what was made for an executor, whichever it is; the type has a variant for each, as [`Executor`] has.

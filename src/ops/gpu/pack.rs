@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::probe::noise;
 use crate::{gpu::plan::Form, weights::Values};
 
 /// Values that are packed at a time.
@@ -69,12 +70,7 @@ struct Tried {
 
 impl Proof {
     pub fn of(values: &Values, outputs: usize, inputs: usize) -> Self {
-        let mut state = 1u32;
-        let mut uniform = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        let x: Vec<f32> = (0..inputs).map(|_| uniform()).collect();
+        let x = noise(1, inputs);
         let mut row = vec![0.0; inputs];
         let count = outputs.min(TRIED);
         let mut tried = Vec::with_capacity(count);

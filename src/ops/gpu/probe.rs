@@ -21,7 +21,7 @@ const TOKENS: usize = 70;
 const WORDS: usize = 150;
 
 /// Numbers between -1 and 1, the same ones for the same seed.
-fn noise(seed: u32, count: usize) -> Vec<f32> {
+pub fn noise(seed: u32, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
     let mut uniform = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

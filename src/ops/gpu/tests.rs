@@ -5,10 +5,10 @@ use std::{ops::Range, slice, sync::OnceLock};
 use half::f16;
 
 use super::*;
-use crate::{kernels::reference, platform::native::block_on};
-
-const ACTIVATIONS: [Activation; 6] =
-    [Activation::None, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh];
+use crate::{
+    kernels::reference::{self, ACTIVATIONS, noise},
+    platform::native::block_on,
+};
 
 /// Rows, inputs, outputs: below, at and beyond the edges of every tile, and some of MiniLM's.
 const SHAPES: [(usize, usize, usize); 14] = [
@@ -42,16 +42,6 @@ fn gpu() -> Option<Gpu> {
         }
     });
     device.clone().map(Gpu::on)
-}
-
-/// Numbers of about normal size, the same ones for the same seed.
-fn noise(seed: u32, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
-    let mut uniform = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-    };
-    (0..count).map(|_| (uniform() + uniform() + uniform()) * 2.0).collect()
 }
 
 fn close(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
