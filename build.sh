@@ -140,7 +140,7 @@ declare -A FILES=(
 
 # One of them and its glue, into build/glue/VARIANT.
 module() {
-  local variant=$1 options=() own=() gpu=(--features webgpu) features=+simd128 flags name=wick_embed target=target folder=build/glue/$1
+  local variant=$1 options=() own=() features=+simd128 flags name=wick_embed target=target folder=build/glue/$1
   # Panics name their source file: without the paths of this machine the module is smaller, and the same everywhere.
   flags="'--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo', '--remap-path-prefix=$(rustc --print sysroot)=rust', '--remap-path-prefix=$PWD=wick'"
   # Only our own kernels use it: dependencies are compiled once for both.
@@ -156,12 +156,10 @@ module() {
     # The standard library too must be compiled with atomics, which a stable compiler does if asked like this. Dependencies notice, and
     # would be compiled again at each change; so this has a folder of its own.
     options=(-Z build-std=std,panic_abort)
-    # Who asks for a GPU gets no threads, and so none of these.
-    gpu=()
     export RUSTC_BOOTSTRAP=1
     target=target/threads name=wick_embed_threads
   fi
-  CARGO_TARGET_DIR=$target cargo rustc --locked --no-default-features --profile wasm --target wasm32-unknown-unknown --lib "${gpu[@]}" "${options[@]}" \
+  CARGO_TARGET_DIR=$target cargo rustc --locked --no-default-features --profile wasm --target wasm32-unknown-unknown --lib --features webgpu "${options[@]}" \
     --config "target.wasm32-unknown-unknown.rustflags = ['-C', 'target-feature=$features', $flags]" -- "${own[@]}"
   unset RUSTC_BOOTSTRAP
   # Glue is named after the file that it is made for.

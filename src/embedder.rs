@@ -5,23 +5,23 @@ use std::num::NonZeroUsize;
 #[cfg(feature = "candle")]
 use crate::ops::candle::Candle;
 #[cfg(feature = "webgpu")]
-use crate::ops::gpu::Gpu;
+use crate::ops::{auto::Auto, gpu::Gpu};
 use crate::{
+    batches::{self, Computes, Limits},
     error::{Code, Error, Result},
     head::{OutputKind, Vectors, normalize},
     load::{CONFIG, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
     model::{Architecture, StaticPlan, StaticTable, pipeline},
-    ops::{Device, Executor, cpu::Cpu, host::Host, on_executor},
+    ops::{Device, Effort, Executor, cpu::Cpu, host::Host, on_executor},
     platform::{Files, Pacer},
     sparse::SparseVector,
-    text::{self, Batch, Encoded, Form, Prompts, Role, Tokenizer},
+    text::{Batch, Encoded, Form, Prompts, Role, Tokenizer},
     transformer::{DensePlan, Rows, Transformer, TransformerPlan},
     weights::Dtype,
 };
 
-/// Most tokens of a batch that has more than one text. Bounds the memory of activations (the widest of MiniLM is 6 MB here)
-/// and the time until a cancelled call stops; larger batches were not faster.
-pub(crate) const BATCH_TOKENS: usize = 1024;
+/// Most tokens of a batch of a static model: between two of them a call can be stopped.
+const STATIC_TOKENS: usize = 1024;
 
 pub(crate) const MODULES: &str = "modules.json";
 pub(crate) const PROMPTS: &str = "config_sentence_transformers.json";
@@ -123,6 +123,8 @@ enum Model {
 
 /// A transformer on the executor that it was loaded for.
 enum OnExecutor {
+    #[cfg(feature = "webgpu")]
+    Auto(Box<Transformer<Auto>>),
     Cpu(Box<Transformer<Cpu>>),
     #[cfg(feature = "candle")]
     Candle(Box<Transformer<Candle>>),
@@ -243,6 +245,8 @@ impl Embedder {
             normalize: options.normalize,
         };
         let transformer = match Executor::open(request.device, request.threads).await? {
+            #[cfg(feature = "webgpu")]
+            Executor::Auto(ops) => OnExecutor::Auto(Box::new(Transformer::load(session, ops, plan, request).await?)),
             Executor::Cpu(ops) => OnExecutor::Cpu(Box::new(Transformer::load(session, ops, plan, request).await?)),
             #[cfg(feature = "candle")]
             Executor::Candle(ops) => {
@@ -338,18 +342,9 @@ impl Embedder {
             sparse: wanted(OutputKind::Sparse).then(|| vec![SparseVector::default(); texts.len()]),
             tokens: wanted(OutputKind::Tokens).then(|| vec![Vec::new(); texts.len()]),
         };
-        let mut done = 0;
-        for indices in text::plan(&lengths, BATCH_TOKENS, self.model.most_texts()) {
-            check(watch)?;
-            // A text without a single token keeps the zero vector.
-            let filled: Vec<usize> = indices.iter().copied().filter(|&index| lengths[index] > 0).collect();
-            if !filled.is_empty() {
-                self.model.fill(&mut rows, &encoded, &filled, options.top_k).await?;
-            }
-            done += indices.len();
-            watch.encoded(done, texts.len());
-            pacer.breathe().await;
-        }
+        // A text without a single token keeps the zero vector.
+        let fill = async |indices: &[usize]| self.model.fill(&mut rows, &encoded, indices, options.top_k).await;
+        batches::compute(&lengths, &self.model, watch, fill).await?;
         let width = self.model.token_width();
         let tokens = rows.tokens.map(|rows| rows.into_iter().map(|values| Vectors { width, values }).collect());
         Ok(Output { dense: rows.dense, sparse: rows.sparse, tokens, usage })
@@ -397,15 +392,18 @@ impl Embedder {
         &self.outputs
     }
 
-    /// Whether it computes on a GPU by WebGPU.
+    /// Whether a GPU computed the last batch, by WebGPU.
     pub fn is_on_gpu(&self) -> bool {
-        #[cfg(feature = "webgpu")]
-        return self.gpu().is_some();
-        #[cfg(not(feature = "webgpu"))]
-        false
+        match &self.model {
+            #[cfg(feature = "webgpu")]
+            Model::Transformer(OnExecutor::Auto(transformer)) => transformer.ops().is_on_gpu(),
+            #[cfg(feature = "webgpu")]
+            Model::Transformer(OnExecutor::Gpu(_)) => true,
+            _ => false,
+        }
     }
 
-    /// The GPU that it computes on, if it does: what it ran, and how long that took.
+    /// The GPU that it was loaded onto, if it was: what it ran, and how long that took.
     #[cfg(feature = "webgpu")]
     pub fn gpu(&self) -> Option<&Gpu> {
         match &self.model {
@@ -440,19 +438,35 @@ impl Model {
         Ok(())
     }
 
-    /// Most texts of a batch.
-    fn most_texts(&self) -> usize {
-        match self {
-            Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.most_texts()),
-            Model::Static { .. } => usize::MAX,
-        }
-    }
-
     /// Components of a token's vector.
     fn token_width(&self) -> usize {
         match self {
             Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.token_width()),
             Model::Static { .. } => 1,
+        }
+    }
+}
+
+impl Computes for Model {
+    fn limits(&self) -> Limits {
+        match self {
+            Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.limits()),
+            Model::Static { .. } => Limits { tokens: STATIC_TOKENS, texts: usize::MAX },
+        }
+    }
+
+    #[cfg_attr(not(feature = "webgpu"), allow(unused_variables, reason = "there is nothing to consider"))]
+    async fn consider(&self, effort: &Effort) {
+        #[cfg(feature = "webgpu")]
+        if let Model::Transformer(OnExecutor::Auto(transformer)) = self {
+            transformer.consider(effort).await;
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        match self {
+            Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.warnings()),
+            Model::Static { .. } => Vec::new(),
         }
     }
 }

@@ -105,6 +105,11 @@ impl<O: Ops> Encoder<O> {
 }
 
 impl<W: Weights> Embeddings<W> {
+    /// Most tokens of a text.
+    pub fn reach(&self) -> usize {
+        self.positions.as_ref().map_or(usize::MAX, Positions::reach)
+    }
+
     fn forward(&self, ops: &W, batch: &Batch) -> Result<W::Tensor>
     where
         W: Ops,
@@ -130,6 +135,10 @@ impl<W: Weights> Embeddings<W> {
 }
 
 impl<W: Weights> Positions<W> {
+    fn reach(&self) -> usize {
+        self.lookup.rows - self.padding.map_or(0, |padding| (padding as usize + 1).min(self.lookup.rows))
+    }
+
     fn of(&self, batch: &Batch) -> Vec<u32> {
         let mut positions = Vec::with_capacity(batch.ids.len());
         for span in &batch.spans {

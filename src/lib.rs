@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod batches;
 #[cfg(target_arch = "wasm32")]
 mod bindings;
 pub mod bm25;

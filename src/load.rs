@@ -4,6 +4,10 @@ use std::num::NonZeroUsize;
 
 use futures_util::future::join_all;
 
+#[cfg(feature = "candle")]
+use crate::ops::candle::Candle;
+#[cfg(feature = "webgpu")]
+use crate::ops::{Effort, auto::Auto, gpu::Gpu};
 use crate::{
     error::{Code, Error, Result},
     model::{Architecture, Config, Network, NetworkPlan, Purpose, pipeline},
@@ -34,6 +38,9 @@ pub const OTHER_WEIGHTS: [&str; 3] =
 pub trait Watch {
     /// Bytes of all files so far, and of all files in total where servers said.
     fn loaded(&self, _loaded: u64, _total: Option<u64>, _file: &str) {}
+
+    /// What went otherwise than was asked, and how it goes on: nothing is lost by it but time.
+    fn warned(&self, _message: &str) {}
 
     /// Texts done so far.
     fn encoded(&self, _done: usize, _total: usize) {}
@@ -282,6 +289,8 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         request: &Request,
     ) -> Result<AnyEngine> {
         Ok(match Executor::open(request.device, request.threads).await? {
+            #[cfg(feature = "webgpu")]
+            Executor::Auto(ops) => AnyEngine::Auto(Box::new(self.engine(ops, architecture, purpose, request).await?)),
             Executor::Cpu(ops) => AnyEngine::Cpu(Box::new(self.engine(ops, architecture, purpose, request).await?)),
             #[cfg(feature = "candle")]
             Executor::Candle(ops) => {
@@ -301,17 +310,41 @@ pub struct Engine<O: Ops> {
 
 /// An engine on the executor that was asked for.
 pub enum AnyEngine {
+    #[cfg(feature = "webgpu")]
+    Auto(Box<Engine<Auto>>),
     Cpu(Box<Engine<Cpu>>),
     #[cfg(feature = "candle")]
-    Candle(Box<Engine<crate::ops::candle::Candle>>),
+    Candle(Box<Engine<Candle>>),
     #[cfg(feature = "webgpu")]
-    Gpu(Box<Engine<crate::ops::gpu::Gpu>>),
+    Gpu(Box<Engine<Gpu>>),
 }
 
 impl<O: Ops> Engine<O> {
     /// Hidden states of a batch.
     pub fn hidden(&self, batch: &Batch) -> Result<O::Tensor> {
         self.network.encoder.forward(&self.ops, batch)
+    }
+
+    /// What `compute` gives, again and again as long as the executor mends what failed.
+    pub async fn until_it_runs<T>(&self, mut compute: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+        loop {
+            match compute().await {
+                Err(error) if self.ops.recover(&error).await => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+#[cfg(feature = "webgpu")]
+impl Engine<Auto> {
+    /// Takes a GPU in if the rest of a call would take long without. `heads` computes a batch with all heads.
+    pub async fn consider(&self, effort: &Effort, heads: impl AsyncFn() -> Result<()>) {
+        let reach = self.network.encoder.embeddings.reach();
+        let hidden = async |[texts, length]: [usize; 2]| {
+            self.ops.read(&self.hidden(&Batch::even(texts, length.min(reach)))?).await
+        };
+        self.ops.consider(effort, hidden, heads).await;
     }
 }
 

@@ -3,13 +3,13 @@
 use std::num::NonZeroUsize;
 
 use crate::{
-    embedder::BATCH_TOKENS,
+    batches::{self, Computes, Limits},
     error::Result,
     load::{AnyEngine, CONFIG, Engine, Request, Session, Watch, architecture, check, invalid_option},
     model::Purpose,
-    ops::{Device, Ops, on_executor},
+    ops::{Device, Effort, Ops, on_executor},
     platform::{Files, Pacer},
-    text::{self, Batch, Form, PairLimit, Tokenizer},
+    text::{Batch, Form, PairLimit, Tokenizer},
     weights::Dtype,
 };
 
@@ -71,6 +71,11 @@ impl Reranker {
             Some(tokens) => PairLimit::First(tokens),
         };
         let engine = session.any_engine(&architecture, Purpose::Rerank, &request).await?;
+        #[cfg(feature = "webgpu")]
+        if let AnyEngine::Gpu(engine) = &engine {
+            // What is compiled when it is first used is compiled now, and what is wrong shows.
+            logits(engine, &Batch::even(1, 3)).await?;
+        }
         let sigmoid = options.normalize.or(architecture.sigmoid).unwrap_or(true);
         Ok(Self { engine, tokenizer, limit, sigmoid })
     }
@@ -93,22 +98,17 @@ impl Reranker {
             pacer.breathe().await;
         }
         let lengths: Vec<usize> = pairs.iter().map(|pair| pair.ids.len()).collect();
-        let mut ranked = Vec::with_capacity(pairs.len());
-        for indices in text::plan(&lengths, BATCH_TOKENS, usize::MAX) {
-            check(watch)?;
-            // A pair without a single token says nothing.
-            let filled: Vec<usize> = indices.iter().copied().filter(|&index| lengths[index] > 0).collect();
-            let empty = indices.iter().filter(|&&index| lengths[index] == 0);
-            ranked.extend(empty.map(|&index| Ranked { index, score: 0.0 }));
-            if !filled.is_empty() {
-                let batch = Batch::pack(filled.iter().map(|&index| &pairs[index]));
-                let logits = on_executor!(AnyEngine, &self.engine, engine => logits(engine, &batch).await?);
-                let scored = filled.iter().zip(logits);
-                ranked.extend(scored.map(|(&index, logit)| Ranked { index, score: self.score(logit) }));
+        // A pair without a single token says nothing.
+        let mut ranked: Vec<Ranked> = (0..pairs.len()).map(|index| Ranked { index, score: 0.0 }).collect();
+        let score = async |indices: &[usize]| {
+            let batch = Batch::pack(indices.iter().map(|&index| &pairs[index]));
+            let logits = on_executor!(AnyEngine, &self.engine, engine => logits(engine, &batch).await?);
+            for (&index, logit) in indices.iter().zip(logits) {
+                ranked[index].score = self.score(logit);
             }
-            watch.encoded(ranked.len(), pairs.len());
-            pacer.breathe().await;
-        }
+            Ok(())
+        };
+        batches::compute(&lengths, &self.engine, watch, score).await?;
         ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
         ranked.truncate(top_k.unwrap_or(usize::MAX));
         Ok(ranked)
@@ -118,9 +118,11 @@ impl Reranker {
         if self.sigmoid { (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32 } else { logit }
     }
 
-    /// Whether it computes on a GPU by WebGPU.
+    /// Whether a GPU computed the last batch, by WebGPU.
     pub fn is_on_gpu(&self) -> bool {
         match &self.engine {
+            #[cfg(feature = "webgpu")]
+            AnyEngine::Auto(engine) => engine.ops.is_on_gpu(),
             #[cfg(feature = "webgpu")]
             AnyEngine::Gpu(_) => true,
             _ => false,
@@ -134,9 +136,30 @@ impl Reranker {
 }
 
 async fn logits<O: Ops>(engine: &Engine<O>, batch: &Batch) -> Result<Vec<f32>> {
-    let hidden = engine.hidden(batch)?;
-    match &engine.network.classifier {
-        Some(classifier) => classifier.apply(&engine.ops, &hidden, batch).await,
-        None => unreachable!("a reranker is loaded with its classifier"),
+    let computed = async || {
+        let hidden = engine.hidden(batch)?;
+        match &engine.network.classifier {
+            Some(classifier) => classifier.apply(&engine.ops, &hidden, batch).await,
+            None => unreachable!("a reranker is loaded with its classifier"),
+        }
+    };
+    engine.until_it_runs(computed).await
+}
+
+impl Computes for AnyEngine {
+    fn limits(&self) -> Limits {
+        Limits { tokens: on_executor!(AnyEngine, self, engine => engine.ops.batch_tokens()), texts: usize::MAX }
+    }
+
+    #[cfg_attr(not(feature = "webgpu"), allow(unused_variables, reason = "there is nothing to consider"))]
+    async fn consider(&self, effort: &Effort) {
+        #[cfg(feature = "webgpu")]
+        if let AnyEngine::Auto(engine) = self {
+            engine.consider(effort, async || logits(engine, &Batch::even(1, 3)).await.map(drop)).await;
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        on_executor!(AnyEngine, self, engine => engine.ops.warnings())
     }
 }

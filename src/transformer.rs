@@ -1,6 +1,9 @@
 //! A transformer with its heads, on one executor: a batch in, rows of results out.
 
+#[cfg(feature = "webgpu")]
+use crate::ops::{Effort, auto::Auto};
 use crate::{
+    batches::Limits,
     error::{Code, Error, Result},
     head::{Colbert, Dense, Lexical, OutputKind, Projection, Splade, Vectors},
     load::{Engine, Request, Session, Watch},
@@ -138,6 +141,10 @@ impl<O: Ops> Transformer<O> {
 
     /// Computes a batch and puts its results in their places: those of its first text at the first of `indices`, and so on.
     pub async fn fill(&self, rows: &mut Rows, batch: &Batch, indices: &[usize], top_k: Option<usize>) -> Result<()> {
+        self.engine.until_it_runs(async || self.computed(rows, batch, indices, top_k).await).await
+    }
+
+    async fn computed(&self, rows: &mut Rows, batch: &Batch, indices: &[usize], top_k: Option<usize>) -> Result<()> {
         let Self { engine, dense, sparse, colbert } = self;
         let hidden = engine.hidden(batch)?;
         if let (Some(rows), Some(head)) = (&mut rows.dense, dense) {
@@ -173,9 +180,7 @@ impl<O: Ops> Transformer<O> {
     pub async fn warm(&self) -> Result<()> {
         // Heads that came after the network have weights of their own.
         self.engine.ops.ready().await?;
-        let span = 0..3;
-        let spans = vec![span.clone()];
-        let batch = Batch { ids: vec![0; 3], type_ids: vec![0; 3], pooled: spans.clone(), spans };
+        let batch = Batch::even(1, 3);
         let dense =
             self.dense.as_ref().map(|head| Vectors { width: head.dimensions(), values: vec![0.0; head.dimensions()] });
         let sparse = self.sparse.as_ref().map(|_| vec![SparseVector::default()]);
@@ -196,16 +201,30 @@ impl<O: Ops> Transformer<O> {
         self.dense.as_ref().map(Dense::dimensions)
     }
 
-    /// Most texts of a batch: SPLADE has a value for each text and word, whatever the text's length.
-    pub fn most_texts(&self) -> usize {
-        match self.sparse {
+    /// How large a batch may be. SPLADE has a value for each text and word, whatever the text's length.
+    pub fn limits(&self) -> Limits {
+        let texts = match self.sparse {
             Some(Sparse::Splade(_)) => (MOST_LOGITS / self.engine.network.encoder.embeddings.words.rows.max(1)).max(1),
             _ => usize::MAX,
-        }
+        };
+        Limits { tokens: self.engine.ops.batch_tokens(), texts }
+    }
+
+    /// What the caller is to hear of.
+    pub fn warnings(&self) -> Vec<String> {
+        self.engine.ops.warnings()
     }
 
     /// Components of a token's vector.
     pub fn token_width(&self) -> usize {
         self.colbert.as_ref().map_or(1, |head| head.width)
+    }
+}
+
+#[cfg(feature = "webgpu")]
+impl Transformer<Auto> {
+    /// See [`Auto::consider`].
+    pub async fn consider(&self, effort: &Effort) {
+        self.engine.consider(effort, async || self.warm().await).await;
     }
 }

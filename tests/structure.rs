@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["encoder"],
     &["model", "head", "hub", "score", "bm25"],
     &["load"],
+    &["batches"],
     &["transformer"],
     &["embedder", "rerank", "convert", "distill"],
     &["bindings", "bin"],
@@ -27,9 +28,8 @@ const LAYERS: &[&[&str]] = &[
 /// Uses that the layers do not allow, each with its reason.
 const ALLOWED: &[(&str, &str)] = &[
     ("weights", "ops"),      // the loader packs tensors through the contract
-    ("rerank", "embedder"),  // the size of a batch is one decision
-    ("distill", "embedder"), // and so it is here
-    ("convert", "embedder"), // the files of a model's stages
+    ("distill", "embedder"), // the files of a model's stages
+    ("convert", "embedder"), // as above
     ("encoder", "text"),     // a batch is what the forward reads
     ("model", "head"),       // a pipeline's files describe its head
     ("model", "hub"),        // paths found in a model's files are checked as addresses are

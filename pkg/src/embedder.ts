@@ -19,8 +19,7 @@ import type { Device, EncodeOptions, LoadOptions, Output, OutputKind, Role, Sour
  * `"crashed"` must it be loaded again.
  */
 export abstract class EmbedderBase extends Model {
-  /** Where the model computes. */
-  readonly device: Device;
+  #device: Device;
   /** How many threads compute: those that {@link LoadOptions.threads} asked for, or one where there can be no others. */
   readonly threads: number;
   /** Components of a dense vector; of a model that gives none, entries of the vocabulary. */
@@ -32,11 +31,16 @@ export abstract class EmbedderBase extends Model {
 
   protected constructor(client: Client, loaded: Loaded) {
     super(client);
-    this.device = loaded.device;
+    this.#device = loaded.device;
     this.threads = loaded.threads;
     this.dimensions = loaded.dimensions;
     this.maxTokens = loaded.maxTokens;
     this.outputs = Object.freeze(loaded.outputs);
+  }
+
+  /** What computed last. With the device `"auto"` it changes with the size of calls, and with any where a GPU was lost. */
+  get device(): Device {
+    return this.#device;
   }
 
   protected static async connect(host: Host, source: Source, options: LoadOptions): Promise<[Client, Loaded]> {
@@ -68,7 +72,8 @@ export abstract class EmbedderBase extends Model {
     const { signal, onProgress } = options;
     const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
     const call = { kind: "encode", texts: list(texts), options: { role, ...pick(options, "prompt", "outputs", "topK") } } as const;
-    const { dense, sparse, tokenVectors, tokens, truncated } = await this.client.call(call, signal, report);
+    const { device, dense, sparse, tokenVectors, tokens, truncated } = await this.client.call(call, signal, report);
+    this.#device = device;
     return {
       ...(dense && { dense: rows(dense.values, dense.width) }),
       ...(sparse && { sparse: sparseRows(sparse, (indices) => this.client.call({ kind: "decode", indices })) }),

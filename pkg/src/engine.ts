@@ -4,6 +4,7 @@ import { isFailure, type Failure } from "./errors.js";
 import { startHelpers, threadsWanted, type Helpers } from "./helpers.js";
 import { start, type Glue, type Started } from "./module.js";
 import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
+import type { Device } from "./types.js";
 import type { Bm25Engine, EmbedderEngine, RerankerEngine } from "./wick_embed_threads.js";
 
 /** What differs between a browser and Node. */
@@ -34,6 +35,8 @@ export class EngineHost {
   #glue: Glue | undefined;
   /** What the first call loaded. */
   #model: EmbedderEngine | RerankerEngine | Bm25Engine | undefined;
+  /** Loads the model again, where a GPU may be lost that alone holds its weights. */
+  #reload: ((device: Device, abort: AbortController) => Promise<unknown>) | undefined;
 
   /** With `helpers` where this thread may wait for others, as a worker may and a page may not. */
   constructor(runtime: Runtime, send: Send, helpers?: Helpers) {
@@ -99,13 +102,13 @@ export class EngineHost {
         return (this.#model = glue.Bm25Engine.load(await this.#bytes(call.source, abort.signal), call.analyzer)).describe();
       }
       case "encode":
-        return this.#loaded<EmbedderEngine>().encode(call.texts as string[], call.options, progress, abort.signal);
+        return this.#computed(abort, () => this.#loaded<EmbedderEngine>().encode(call.texts as string[], call.options, progress, abort.signal));
       case "tokenize":
         return this.#loaded<EmbedderEngine>().tokenize(call.texts as string[], call.role);
       case "decode":
         return this.#loaded<EmbedderEngine | Bm25Engine>().decode(call.indices);
       case "rerank":
-        return this.#loaded<RerankerEngine>().rerank(call.query, call.texts as string[], call.topK, progress, abort.signal);
+        return this.#computed(abort, () => this.#loaded<RerankerEngine>().rerank(call.query, call.texts as string[], call.topK, progress, abort.signal));
       case "encodeBm25":
         return this.#loaded<Bm25Engine>().encode(call.texts as string[], call.role);
       case "saveBm25":
@@ -123,18 +126,51 @@ export class EngineHost {
   async #load(kind: "EmbedderEngine" | "RerankerEngine", call: LoadCall | LoadRerankerCall, progress: Progress, abort: AbortController) {
     const { source, cache, headers } = call;
     // Asked here, because what the module reaches the GPU by takes only windows and workers of browsers, and traps elsewhere.
+    const hasGpu = Boolean((globalThis.navigator as { gpu?: unknown } | undefined)?.gpu);
     const onGpu = call.options.device === "webgpu";
-    if (onGpu && !(globalThis.navigator as { gpu?: unknown } | undefined)?.gpu) {
+    if (onGpu && !hasGpu) {
       throw { code: "no_device", at: "webgpu", message: "webgpu: there is no WebGPU here; browsers offer it to secure pages" } satisfies Failure;
     }
-    // Beside a GPU there is nothing for threads to do.
+    // Where the GPU computes alone there is nothing for threads to do.
     const wanted = onGpu ? 1 : threadsWanted(this.#helpers, call.options.threads);
     const { glue, module, memory } = await this.#start(call.wasm, wanted > 1);
     const helpers = this.#helpers && memory ? startHelpers(this.#helpers, wanted - 1, { module, memory }) : 0;
-    const options = { ...call.options, threads: memory ? wanted : 1 };
+    const threads = memory ? wanted : 1;
     const fetch = (url: string, init: RequestInit) => this.#runtime.fetch(url, headers ? { ...init, headers } : init);
-    const model = (this.#model = await glue[kind].load(source, options, cache, fetch, progress, abort));
+    const on = async (device: Device | undefined, progress: Progress | undefined, abort: AbortController) => {
+      const options = { ...call.options, threads, ...(device && { device }) };
+      // A load that fails aborts what it has under way: a controller serves one load.
+      const model = await glue[kind].load(source, options, cache, fetch, progress, following(abort));
+      this.#model?.free();
+      this.#model = model;
+      this.#reload = (model.describe() as { device: Device }).device === "webgpu" ? (device, abort) => on(device, undefined, abort) : undefined;
+      return model;
+    };
+    const model = await on(hasGpu ? call.options.device : "wasm", progress, abort).catch((error) => {
+      if (!onGpu || !isFailure(error) || error.code !== "out_of_memory") throw error;
+      warn(error, "the processor computes instead");
+      return on("wasm", progress, abort);
+    });
     return { ...model.describe(), threads: 1 + (await helpers) };
+  }
+
+  /** Computes. Where the GPU was lost or full the model is loaded again, for a GPU if there is one, and the call is made once more. */
+  async #computed<T>(abort: AbortController, compute: () => Promise<T>): Promise<T> {
+    try {
+      return await compute();
+    } catch (error) {
+      const lost = isFailure(error) && error.code === "device_lost";
+      if (!this.#reload || !isFailure(error) || !(lost || error.code === "out_of_memory")) throw error;
+      if (lost && (await this.#reload("webgpu", abort).then(() => true, () => false))) {
+        warn(error, "the model was loaded again");
+      } else {
+        await this.#reload("wasm", abort).catch(() => {
+          throw error;
+        });
+        warn(error, "the processor computes instead");
+      }
+      return compute();
+    }
   }
 
   /** Saved statistics as bytes. */
@@ -171,6 +207,19 @@ export class EngineHost {
     const message = `the engine trapped and must be loaded again: ${detail}`;
     return (crash = { code: "crashed", at: "engine", message });
   }
+}
+
+/** Tells whoever looks at the console. */
+function warn({ message }: Failure, consequence: string): void {
+  console.warn(`wick-embed: ${message}; ${consequence}`);
+}
+
+/** A controller of its own, that is aborted when another is. */
+function following({ signal }: AbortController): AbortController {
+  const own = new AbortController();
+  if (signal.aborted) own.abort();
+  else signal.addEventListener("abort", () => own.abort(), { signal: own.signal });
+  return own;
 }
 
 type Progress = (done: number, total: number | undefined, file: string | undefined) => void;

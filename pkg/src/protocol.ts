@@ -130,6 +130,8 @@ export interface TokenRows {
 }
 
 export interface Encoded {
+  /** What computed the last batch. */
+  device: Device;
   dense?: DenseRows;
   sparse?: SparseRows;
   tokenVectors?: TokenRows;
@@ -140,6 +142,8 @@ export interface Encoded {
 export type Tokenized = [ids: Uint32Array, strings: string[]][];
 
 export interface Reranked {
+  /** What computed the last batch. */
+  device: Device;
   indices: Uint32Array;
   scores: Float32Array;
 }

@@ -14,8 +14,7 @@ import type { Device, RerankOptions, Ranked, RerankerLoadOptions, Source } from 
  * ```
  */
 export abstract class RerankerBase extends Model {
-  /** Where the model computes. */
-  readonly device: Device;
+  #device: Device;
   /** How many threads compute: those that {@link RerankerLoadOptions.threads} asked for, or one where there can be no others. */
   readonly threads: number;
   /** Most tokens of a query and a document together, special tokens included; what is longer is cut. */
@@ -23,9 +22,14 @@ export abstract class RerankerBase extends Model {
 
   protected constructor(client: Client, loaded: Answers["loadReranker"]) {
     super(client);
-    this.device = loaded.device;
+    this.#device = loaded.device;
     this.threads = loaded.threads;
     this.maxTokens = loaded.maxTokens;
+  }
+
+  /** What computed last. With the device `"auto"` it changes with the size of calls, and with any where a GPU was lost. */
+  get device(): Device {
+    return this.#device;
   }
 
   protected static async connect(host: Host, source: Source, options: RerankerLoadOptions): Promise<[Client, Answers["loadReranker"]]> {
@@ -37,7 +41,8 @@ export abstract class RerankerBase extends Model {
     const { signal, onProgress } = options;
     const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
     const texts = list(documents);
-    const { indices, scores } = await this.client.call({ kind: "rerank", query, texts, ...pick(options, "topK") }, signal, report);
+    const { device, indices, scores } = await this.client.call({ kind: "rerank", query, texts, ...pick(options, "topK") }, signal, report);
+    this.#device = device;
     return Array.from(indices, (index, at) => ({ index, score: scores[at] as number, text: texts[index] as string }));
   }
 }

@@ -31,7 +31,8 @@ struct Encode {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Encoded {
+struct Encoded<'a> {
+    device: &'a str,
     dense: Option<DenseRows>,
     sparse: Option<SparseRows>,
     token_vectors: Option<TokenRows>,
@@ -80,6 +81,7 @@ impl EmbedderEngine {
         let caller = Caller { progress, signal };
         let output = self.0.encode(&texts(&values)?, encode_options, &caller).await?;
         Ok(answer(&Encoded {
+            device: device(self.0.is_on_gpu()),
             dense: output.dense.as_ref().map(DenseRows::new),
             sparse: output.sparse.as_deref().map(SparseRows::new),
             token_vectors: output.tokens.as_deref().map(TokenRows::new),

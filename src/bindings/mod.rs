@@ -11,7 +11,7 @@ use std::{collections::HashMap, sync::Mutex};
 use js_sys::{Array, Float32Array, Function, JsString, Object, Reflect, Uint32Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
-use web_sys::{AbortController, AbortSignal};
+use web_sys::{AbortController, AbortSignal, console};
 
 use crate::{
     Code, Error, Result, SparseVector, Vectors, Watch,
@@ -217,6 +217,10 @@ impl Caller {
 impl Watch for Caller {
     fn loaded(&self, loaded: u64, total: Option<u64>, file: &str) {
         self.tell(loaded as f64, total.map(|total| total as f64), Some(file));
+    }
+
+    fn warned(&self, message: &str) {
+        console::warn_1(&format!("wick-embed: {message}").into());
     }
 
     fn encoded(&self, done: usize, total: usize) {

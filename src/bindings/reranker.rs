@@ -20,7 +20,8 @@ struct Loaded<'a> {
 
 /// Documents in their order: which, and its score.
 #[derive(Serialize)]
-struct Ranked {
+struct Ranked<'a> {
+    device: &'a str,
     #[serde(with = "serde_wasm_bindgen::preserve")]
     indices: Uint32Array,
     #[serde(with = "serde_wasm_bindgen::preserve")]
@@ -62,6 +63,7 @@ impl RerankerEngine {
         let ranked = self.0.rerank(&query, &texts(&documents)?, top_k, &caller).await?;
         let scores: Vec<f32> = ranked.iter().map(|document| document.score).collect();
         Ok(answer(&Ranked {
+            device: device(self.0.is_on_gpu()),
             indices: numbers(ranked.iter().map(|document| document.index)),
             scores: Float32Array::from(scores.as_slice()),
         })?)

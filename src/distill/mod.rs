@@ -24,7 +24,8 @@ use std::{fs, num::NonZeroUsize, path::Path};
 use serde_json::{Value, json};
 
 use crate::{
-    embedder::{BATCH_TOKENS, MODULES},
+    batches::{self, Computes, Limits},
+    embedder::MODULES,
     error::{Code, Error, Result},
     load::{
         AnyEngine, CONFIG, Engine, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Watch, architecture, check,
@@ -33,7 +34,7 @@ use crate::{
     model::Purpose,
     ops::{Device, Ops, Pooling, on_executor},
     platform::native::{Directory, NewFolder, block_on},
-    text::{self, Batch, Encoded, Form},
+    text::{Batch, Encoded, Form},
     weights::{Collector, Dtype, Planned, Values, Writer},
 };
 
@@ -164,18 +165,22 @@ async fn encode<W: Watch>(
 async fn means<O: Ops, W: Watch>(engine: &Engine<O>, width: usize, entries: &[Encoded], watch: &W) -> Result<Vec<f32>> {
     let lengths: Vec<usize> = entries.iter().map(|entry| entry.ids.len()).collect();
     let mut rows = vec![0.0; entries.len() * width];
-    let mut done = 0;
-    for indices in text::plan(&lengths, BATCH_TOKENS, usize::MAX) {
-        check(watch)?;
+    let fill = async |indices: &[usize]| {
         let batch = Batch::pack(indices.iter().map(|&index| &entries[index]));
         let pooled = engine.ops.pool(&engine.hidden(&batch)?, &batch.spans, &[Pooling::Mean])?;
         for (index, row) in indices.iter().zip(engine.ops.read(&pooled).await?.chunks_exact(width)) {
             rows[index * width..][..width].copy_from_slice(row);
         }
-        done += indices.len();
-        watch.encoded(done, entries.len());
-    }
+        Ok(())
+    };
+    batches::compute(&lengths, engine, watch, fill).await?;
     Ok(rows)
+}
+
+impl<O: Ops> Computes for Engine<O> {
+    fn limits(&self) -> Limits {
+        Limits { tokens: self.ops.batch_tokens(), texts: usize::MAX }
+    }
 }
 
 /// Scales each row by what its rank says.

@@ -12,8 +12,8 @@ use std::{
 
 use wgpu::{
     BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, Buffer, BufferBindingType,
-    BufferDescriptor, BufferUsages, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, Features, Instance,
-    InstanceDescriptor, Limits, PipelineCompilationOptions, PipelineLayoutDescriptor, PowerPreference,
+    BufferDescriptor, BufferUsages, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, DeviceType, Features,
+    Instance, InstanceDescriptor, Limits, PipelineCompilationOptions, PipelineLayoutDescriptor, PowerPreference,
     RequestAdapterOptions, ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
 
@@ -28,6 +28,7 @@ pub struct Device {
     device: wgpu::Device,
     queue: wgpu::Queue,
     name: String,
+    is_software: bool,
     pipelines: Mutex<BTreeMap<Kernel, Arc<Pipeline>>>,
     state: Arc<State>,
     /// Bound where a kernel reads what a call does not have, and where it writes what a call does not want.
@@ -114,6 +115,7 @@ impl Device {
             device,
             queue,
             name: format!("{} ({})", info.name, info.backend),
+            is_software: info.device_type == DeviceType::Cpu,
             pipelines: Mutex::default(),
             state,
             nothing,
@@ -126,6 +128,11 @@ impl Device {
     /// The adapter and what it is reached by.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is a processor that plays a GPU.
+    pub fn is_software(&self) -> bool {
+        self.is_software
     }
 
     /// Most bytes of a buffer that a kernel reads or writes.

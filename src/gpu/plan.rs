@@ -5,6 +5,22 @@ use std::ops::Range;
 /// Most workgroups of a dispatch in one dimension, everywhere.
 pub const MOST_WORKGROUPS: usize = 65_535;
 
+/// Fewest and most tokens of a batch of several texts. With few a GPU waits for the host; with more than these it was busy in every report of
+/// a peer, and a caller who asks to stop waits for longer.
+const BATCH_TOKENS: Range<usize> = 1024..16_384;
+
+/// Products of two numbers in a batch. A GPU of a phone does some 1e12 a second: so a batch is well below the two seconds after which systems take a GPU
+/// for hung.
+const BATCH_PRODUCTS: u64 = 100_000_000_000;
+
+/// Most tokens of a batch of several texts, for a model of so many weights in matrices, the widest of which takes or gives `widest` numbers a token, where
+/// a binding holds `limit` bytes.
+pub fn batch_tokens(weights: usize, widest: usize, limit: u64) -> usize {
+    let bound = (limit / (4 * stride(widest.max(1)) as u64)) as usize;
+    let tokens = (BATCH_PRODUCTS / weights.max(1) as u64).min(BATCH_TOKENS.end as u64) as usize;
+    tokens.max(BATCH_TOKENS.start).min(bound.max(1))
+}
+
 /// Queries that a workgroup of the attention kernel takes.
 pub const QUERIES: usize = 64;
 

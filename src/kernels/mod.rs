@@ -21,7 +21,7 @@ mod tests;
 mod tiles;
 
 pub use aligned::{Aligned, Number};
-pub use packed::Matrix;
+pub use packed::{Matrix, Unpacked};
 
 use std::{cell::RefCell, ops::Range, ptr};
 

@@ -37,6 +37,28 @@ impl fmt::Debug for Matrix {
     }
 }
 
+/// Row-major values as they were before they were packed; f16 in their bits.
+pub enum Unpacked {
+    F32(Vec<f32>),
+    F16(Vec<u16>),
+    Int8 { values: Vec<i8>, scales: Vec<f32> },
+}
+
+impl Matrix {
+    /// What was packed, bit for bit.
+    pub fn unpacked(&self) -> Unpacked {
+        let &Self { outputs, inputs, set, .. } = self;
+        match &self.form {
+            Form::F32(packed) => Unpacked::F32(unpack(packed, outputs, inputs, set.columns, 1)),
+            Form::F16(packed) => Unpacked::F16(unpack(packed, outputs, inputs, set.columns, 1)),
+            Form::Int8 { values, scales, .. } => Unpacked::Int8 {
+                values: unpack(values, outputs, inputs, set.int8_columns, set.int8_group),
+                scales: scales[..outputs].to_vec(),
+            },
+        }
+    }
+}
+
 /// Packing; `None` where there is no memory.
 impl Kernels {
     /// Packs row-major values.
@@ -76,6 +98,20 @@ fn panels<T: Number>(values: &[T], outputs: usize, inputs: usize, columns: usize
     Some(packed)
 }
 
+/// The reverse of [`pack`].
+fn unpack<T: Number>(packed: &[T], outputs: usize, inputs: usize, columns: usize, group: usize) -> Vec<T> {
+    let padded = inputs.next_multiple_of(group);
+    let mut values = vec![T::default(); outputs * inputs];
+    for (row, values) in values.chunks_exact_mut(inputs.max(1)).enumerate() {
+        let panel = &packed[row / columns * columns * padded..][..columns * padded];
+        let column = row % columns;
+        for (at, values) in values.chunks_mut(group).enumerate() {
+            values.copy_from_slice(&panel[(at * columns + column) * group..][..values.len()]);
+        }
+    }
+    values
+}
+
 /// Row-major rows as `[panels][inputs / group][columns][group]`; what there is no value for is left as it is.
 pub fn pack<T: Number>(values: &[T], outputs: usize, inputs: usize, columns: usize, group: usize, to: &mut [T]) {
     let padded = inputs.next_multiple_of(group);
@@ -86,6 +122,31 @@ pub fn pack<T: Number>(values: &[T], outputs: usize, inputs: usize, columns: usi
         let column = row % columns;
         for (at, values) in values.chunks(group).enumerate() {
             panel[(at * columns + column) * group..][..values.len()].copy_from_slice(values);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::pool::Pool;
+
+    #[test]
+    fn what_was_packed_comes_back_bit_for_bit() {
+        let kernels = Kernels::new(Pool::new(1));
+        for (outputs, inputs) in [(1, 1), (3, 5), (17, 33), (40, 64), (65, 7)] {
+            let numbers: Vec<f32> = (0..outputs * inputs).map(|at| (at as f32).sin()).collect();
+            let matrix = kernels.matrix_f32(outputs, inputs, &numbers).expect("memory");
+            assert!(matches!(matrix.unpacked(), Unpacked::F32(values) if values == numbers));
+            let bits: Vec<u16> = (0..outputs * inputs).map(|at| at as u16).collect();
+            let matrix = kernels.matrix_f16(outputs, inputs, bits.iter().copied()).expect("memory");
+            assert!(matches!(matrix.unpacked(), Unpacked::F16(values) if values == bits));
+            let bytes: Vec<i8> = (0..outputs * inputs).map(|at| (at % 255) as i8).collect();
+            let steps: Vec<f32> = (0..outputs).map(|at| at as f32).collect();
+            let matrix = kernels.matrix_int8(outputs, inputs, &bytes, &steps).expect("memory");
+            let same =
+                matches!(matrix.unpacked(), Unpacked::Int8 { values, scales } if values == bytes && scales == steps);
+            assert!(same, "{outputs} x {inputs}");
         }
     }
 }

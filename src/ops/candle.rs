@@ -160,7 +160,7 @@ impl Pack for Candle {
     }
 
     fn table(&self, _: usize, width: usize, values: Values) -> Result<Table> {
-        Ok(Table { values, width })
+        Ok(Table { values: values.into(), width })
     }
 }
 

@@ -110,27 +110,27 @@ fn out_of_memory(count: usize) -> Error {
 }
 
 impl Weights for Cpu {
-    type Matrix = Matrix;
-    type Vector = Vec<f32>;
+    type Matrix = Arc<Matrix>;
+    type Vector = Arc<[f32]>;
     type Table = Table;
 }
 
 impl Pack for Cpu {
-    fn matrix(&self, outputs: usize, inputs: usize, values: Values) -> Result<Matrix> {
+    fn matrix(&self, outputs: usize, inputs: usize, values: Values) -> Result<Arc<Matrix>> {
         let packed = match &values {
             Values::F32(values) => self.kernels.matrix_f32(outputs, inputs, values),
             Values::F16(values) => self.kernels.matrix_f16(outputs, inputs, values.iter().map(|value| value.to_bits())),
             Values::Int8 { values, scales } => self.kernels.matrix_int8(outputs, inputs, values, scales),
         };
-        packed.ok_or_else(|| out_of_memory(values.len()))
+        packed.map(Arc::new).ok_or_else(|| out_of_memory(values.len()))
     }
 
-    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
-        Ok(values)
+    fn vector(&self, values: Vec<f32>) -> Result<Arc<[f32]>> {
+        Ok(values.into())
     }
 
     fn table(&self, _: usize, width: usize, values: Values) -> Result<Table> {
-        Ok(Table { values, width })
+        Ok(Table { values: Arc::new(values), width })
     }
 }
 
@@ -233,16 +233,16 @@ impl Ops for Cpu {
         Ok(y)
     }
 
-    fn vocab_max(&self, x: &Tensor, words: &Table, bias: Option<&Vec<f32>>, spans: &[Span]) -> Result<Tensor> {
+    fn vocab_max(&self, x: &Tensor, words: &Table, bias: Option<&Arc<[f32]>>, spans: &[Span]) -> Result<Tensor> {
         let count = words.rows();
         let mut y = self.tensor(spans.len(), count)?;
         let read = |row: usize, out: &mut [f32]| words.read(row, out);
-        let rows = match &words.values {
+        let rows = match &*words.values {
             Values::F32(values) => Words::F32(values),
             Values::Int8 { values, scales } => Words::Int8 { values, scales },
             Values::F16(_) => Words::Rows(&read),
         };
-        let bias = bias.map(Vec::as_slice);
+        let bias = bias.map(|bias| &**bias);
         self.kernels.vocab_max(&x.values, words.width, rows, count, bias, spans, &mut y.values);
         Ok(y)
     }

@@ -25,6 +25,9 @@ use crate::{
     weights::Values,
 };
 use pack::Proof;
+pub use probe::cosine;
+#[cfg(test)]
+pub use {probe::outputs, tests::gpu as test_gpu};
 
 /// Runs [`Ops`] on the GPU.
 #[derive(Clone)]
@@ -40,6 +43,9 @@ pub struct Gpu {
 /// What calls leave for those after them.
 #[derive(Default)]
 struct Kept {
+    /// Weights of all matrices together, and the most inputs or outputs of one.
+    weights: usize,
+    widest: usize,
     rotations: Vec<Rotations>,
     /// Matrices that were sent and not yet tried.
     untried: Vec<(Matrix, Proof)>,
@@ -83,9 +89,17 @@ pub struct Matrix {
 pub struct Vector(Binding);
 
 /// An embedding, on the host; on the device only where it is multiplied with.
+#[derive(Clone)]
 pub struct Table {
     host: host::Table,
-    words: OnceLock<Matrix>,
+    words: Arc<OnceLock<Matrix>>,
+}
+
+impl Table {
+    /// Of rows that stay where they are.
+    pub fn on_host(host: host::Table) -> Self {
+        Self { host, words: Arc::default() }
+    }
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
@@ -99,7 +113,12 @@ fn words<const N: usize>(rows: impl IntoIterator<Item = [u32; N]>) -> Vec<u8> {
 impl Gpu {
     /// On the GPU, if there is one that computes what the processor does: else the error is `no_device`.
     pub async fn open() -> Result<Self> {
-        let gpu = Self::on(Device::open().await?);
+        Self::tried(Device::open().await?).await
+    }
+
+    /// On a device, unless it computes something else than the processor.
+    pub async fn tried(device: Arc<Device>) -> Result<Self> {
+        let gpu = Self::on(device);
         if !gpu.device().was_tried() {
             probe::compare(&gpu, &Cpu::new(Pool::new(1))).await?;
             gpu.device().set_tried();
@@ -450,9 +469,12 @@ impl Weights for Gpu {
 
 impl Pack for Gpu {
     fn matrix(&self, outputs: usize, inputs: usize, values: Values) -> Result<Matrix> {
-        let matrix = self.packed(outputs, inputs, &values);
+        let matrix = self.packed(outputs, inputs, &values)?;
         self.device().flush();
-        matrix
+        let mut kept = lock(&self.kept);
+        kept.weights += outputs * inputs;
+        kept.widest = kept.widest.max(outputs).max(inputs);
+        Ok(matrix)
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Vector> {
@@ -460,7 +482,7 @@ impl Pack for Gpu {
     }
 
     fn table(&self, _: usize, width: usize, values: Values) -> Result<Table> {
-        Ok(Table { host: host::Table { values, width }, words: OnceLock::new() })
+        Ok(Table::on_host(host::Table { values: Arc::new(values), width }))
     }
 }
 
@@ -637,6 +659,11 @@ impl Ops for Gpu {
 
     async fn ready(&self) -> Result<()> {
         self.try_matrices().await
+    }
+
+    fn batch_tokens(&self) -> usize {
+        let kept = lock(&self.kept);
+        plan::batch_tokens(kept.weights, kept.widest, self.limit)
     }
 
     async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {

@@ -1,5 +1,7 @@
 //! Weights that stay on the host: embeddings of every executor so far, and models that are nothing but a table.
 
+use std::sync::Arc;
+
 use super::{Pack, Weights};
 use crate::{
     error::{Code, Error, Result},
@@ -9,7 +11,8 @@ use crate::{
 /// An embedding in host memory.
 #[derive(Debug, Clone)]
 pub struct Table {
-    pub values: Values,
+    /// Shared, where two executors read it.
+    pub values: Arc<Values>,
     pub width: usize,
 }
 
@@ -57,7 +60,7 @@ impl Weights for Host {
 
 impl Pack for Host {
     fn matrix(&self, _: usize, inputs: usize, values: Values) -> Result<Table> {
-        Ok(Table { values, width: inputs })
+        Ok(Table { values: Arc::new(values), width: inputs })
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>> {
@@ -65,6 +68,6 @@ impl Pack for Host {
     }
 
     fn table(&self, _: usize, width: usize, values: Values) -> Result<Table> {
-        Ok(Table { values, width })
+        Ok(Table { values: Arc::new(values), width })
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! Activations are one packed `[tokens, width]` tensor; texts are told apart by offsets. Padding does not exist.
 
+#[cfg(feature = "webgpu")]
+pub mod auto;
 #[cfg(feature = "candle")]
 pub mod candle;
 pub mod cpu;
@@ -89,6 +91,21 @@ impl<W: Weights + ?Sized> Relative<W> {
     }
 }
 
+/// Most tokens of a batch that has more than one text, on the processor. Bounds the memory of activations (the widest of MiniLM is 6 MB here)
+/// and the time until a cancelled call stops; larger batches were not faster.
+const BATCH_TOKENS: usize = 1024;
+
+/// How a call goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Since its first batch began.
+    pub seconds: f64,
+    /// Tokens computed.
+    pub done: usize,
+    /// Tokens still to be computed.
+    pub left: usize,
+}
+
 /// The rows of a packed tensor that belong to one text.
 pub type Span = Range<usize>;
 
@@ -97,7 +114,7 @@ pub type Span = Range<usize>;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Device {
-    /// The best that is tried and tested: the processor in this version.
+    /// The processor, and for long calls a GPU beside it where that is faster (in builds with the feature `webgpu`).
     #[default]
     Auto,
     #[serde(alias = "wasm")]
@@ -134,6 +151,8 @@ impl std::str::FromStr for Device {
 
 /// An executor of this build.
 pub enum Executor {
+    #[cfg(feature = "webgpu")]
+    Auto(auto::Auto),
     Cpu(cpu::Cpu),
     #[cfg(feature = "candle")]
     Candle(candle::Candle),
@@ -145,7 +164,11 @@ impl Executor {
     /// The one for a device, if this build and this machine have it. Threads are the processor's.
     pub async fn open(device: Device, threads: Option<NonZeroUsize>) -> Result<Self> {
         match device {
-            Device::Auto | Device::Cpu => Ok(Self::Cpu(cpu::Cpu::new(Pool::with(threads)))),
+            #[cfg(feature = "webgpu")]
+            Device::Auto => Ok(Self::Auto(auto::Auto::new(cpu::Cpu::new(Pool::with(threads))))),
+            #[cfg(not(feature = "webgpu"))]
+            Device::Auto => Ok(Self::Cpu(cpu::Cpu::new(Pool::with(threads)))),
+            Device::Cpu => Ok(Self::Cpu(cpu::Cpu::new(Pool::with(threads)))),
             #[cfg(feature = "candle")]
             Device::Reference | Device::Cuda | Device::Metal => candle::Candle::on(device).map(Self::Candle),
             #[cfg(not(feature = "candle"))]
@@ -173,6 +196,8 @@ fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
 macro_rules! on_executor {
     ($kind:ident, $value:expr, $made:ident => $expression:expr) => {
         match $value {
+            #[cfg(feature = "webgpu")]
+            $kind::Auto($made) => $expression,
             $kind::Cpu($made) => $expression,
             #[cfg(feature = "candle")]
             $kind::Candle($made) => $expression,
@@ -252,6 +277,21 @@ pub trait Ops: Pack {
     /// Called once a model's weights are in: an executor that does not take its device on trust tries them here.
     fn ready(&self) -> impl Future<Output = Result<()>> {
         async { Ok(()) }
+    }
+
+    /// Most tokens of a batch of several texts.
+    fn batch_tokens(&self) -> usize {
+        BATCH_TOKENS
+    }
+
+    /// Called after a batch failed: whether to compute it again, because what failed is mended or done without.
+    fn recover(&self, _: &Error) -> impl Future<Output = bool> {
+        async { false }
+    }
+
+    /// What the caller is to hear of, since this was last asked.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Brings a tensor to the host, row-major.

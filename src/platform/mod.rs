@@ -1,4 +1,4 @@
-//! What the surroundings give: files as streams of bytes, and a breath between batches.
+//! What the surroundings give: files as streams of bytes, a clock, a breath between batches, and a memory for what was measured.
 //!
 //! [`Files`] is the contract; [`native`] reads folders, `web` reads addresses, blobs and byte arrays in a page, a worker or
 //! Node. Everything above works the same on each.
@@ -9,9 +9,13 @@ pub mod native;
 pub mod web;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::Pacer;
+use native as surroundings;
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::Pacer;
+use web as surroundings;
+
+pub(crate) use surroundings::{Clock, Pacer};
+#[cfg(feature = "webgpu")]
+pub(crate) use surroundings::{remember, remembered};
 
 use std::collections::HashMap;
 

@@ -12,7 +12,7 @@ use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{
-    AbortController, AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel,
+    AbortController, AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, Performance,
     ReadableStreamDefaultReader, RequestInit, Response,
 };
 
@@ -311,6 +311,51 @@ impl Drop for WebBody {
                 let _ = JsFuture::from(ended).await;
             });
         }
+    }
+}
+
+/// Measures time.
+pub(crate) struct Clock(f64);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Self::now())
+    }
+
+    /// Since it was started; in steps of 0.1 ms, or where other pages are not kept apart of this one 1 ms at most.
+    pub(crate) fn seconds(&self) -> f64 {
+        (Self::now() - self.0) / 1e3
+    }
+
+    /// Milliseconds.
+    fn now() -> f64 {
+        let performance = Reflect::get(&js_sys::global(), &"performance".into()).ok();
+        match performance.and_then(|performance| performance.dyn_into::<Performance>().ok()) {
+            Some(performance) => performance.now(),
+            None => js_sys::Date::now(),
+        }
+    }
+}
+
+/// Where in the cache a name is kept. No server has this address.
+#[cfg(feature = "webgpu")]
+fn measured(name: &str) -> String {
+    format!("https://wick-embed.invalid/measured/{name}")
+}
+
+/// What was kept under a name, where there is a cache.
+#[cfg(feature = "webgpu")]
+pub(crate) async fn remembered(name: &str) -> Option<String> {
+    let found = JsFuture::from(open_cache().await?.match_with_str(&measured(name))).await.ok()?;
+    JsFuture::from(found.dyn_into::<Response>().ok()?.text().ok()?).await.ok()?.as_string()
+}
+
+/// Keeps a text under a name, where there is a cache.
+#[cfg(feature = "webgpu")]
+pub(crate) async fn remember(name: &str, text: &str) {
+    if let (Some(cache), Ok(response)) = (open_cache().await, Response::new_with_opt_str(Some(text))) {
+        // What cannot be kept is measured again.
+        let _ = JsFuture::from(cache.put_with_str(&measured(name), &response)).await;
     }
 }
 

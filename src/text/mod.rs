@@ -26,6 +26,18 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Texts of a few ids that every vocabulary has, for warming up and measuring.
+    pub fn even(texts: usize, length: usize) -> Self {
+        let count = texts * length;
+        let spans: Vec<_> = (0..texts).map(|text| text * length..(text + 1) * length).collect();
+        Batch {
+            ids: (0..count as u32).map(|at| at % 3).collect(),
+            type_ids: vec![0; count],
+            pooled: spans.clone(),
+            spans,
+        }
+    }
+
     /// Packs texts in the order given.
     pub fn pack<'a>(texts: impl IntoIterator<Item = &'a Encoded>) -> Self {
         let mut batch = Batch::default();
@@ -41,24 +53,41 @@ impl Batch {
     }
 }
 
-/// Cuts texts into batches of similar length: indices sorted by length, longest first, each batch holding at most `budget` tokens,
-/// and `most` texts, or a single text. The longest comes first so that memory reaches its peak at once and not at the end.
-pub fn plan(lengths: &[usize], budget: usize, most: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
-    let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut tokens = 0;
-    for index in order {
-        match batches.last_mut() {
-            Some(batch) if tokens + lengths[index] <= budget && batch.len() < most => batch.push(index),
-            _ => {
-                batches.push(vec![index]);
-                tokens = 0;
-            }
-        }
-        tokens += lengths[index];
+/// The texts of a call that are still to be computed, longest first, so that memory reaches its peak at once and not at the end.
+pub struct Queue<'a> {
+    lengths: &'a [usize],
+    order: Vec<usize>,
+    taken: usize,
+    tokens: usize,
+}
+
+impl<'a> Queue<'a> {
+    /// Texts of so many tokens.
+    pub fn new(lengths: &'a [usize]) -> Self {
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
+        Self { lengths, order, taken: 0, tokens: lengths.iter().sum() }
     }
-    batches
+
+    /// Tokens of all texts in it.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The indices of the next texts, of similar length: at most `texts` texts of at most `tokens` tokens, or a single text.
+    pub fn take(&mut self, tokens: usize, texts: usize) -> Option<&[usize]> {
+        let rest = &self.order[self.taken..];
+        let mut sum = 0;
+        let fits = |&&index: &&usize| {
+            sum += self.lengths[index];
+            sum <= tokens
+        };
+        let count = rest.iter().take(texts).take_while(fits).count().max(1).min(rest.len());
+        let taken = &rest[..count];
+        self.tokens -= taken.iter().map(|&index| self.lengths[index]).sum::<usize>();
+        self.taken += count;
+        (count > 0).then_some(taken)
+    }
 }
 
 #[cfg(test)]
@@ -66,19 +95,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_holds_every_text_once_and_keeps_the_budget() {
+    fn a_queue_gives_every_text_once_and_keeps_the_budget() {
         let lengths = [3, 50, 7, 0, 12, 12, 1, 9];
-        let batches = plan(&lengths, 20, 3);
-        let mut seen: Vec<usize> = batches.iter().flatten().copied().collect();
+        let mut queue = Queue::new(&lengths);
+        let mut seen = Vec::new();
+        assert_eq!(queue.take(20, 3), Some([1].as_slice()));
+        seen.push(1);
+        let mut left = 44;
+        while let Some(batch) = queue.take(20, 3).map(<[usize]>::to_vec) {
+            let tokens: usize = batch.iter().map(|&index| lengths[index]).sum();
+            assert!(batch.len() <= 3 && tokens <= 20, "{batch:?} holds {tokens} tokens");
+            left -= tokens;
+            assert_eq!(queue.tokens(), left);
+            seen.extend(batch);
+        }
         seen.sort_unstable();
         assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
-        for batch in &batches {
-            let tokens: usize = batch.iter().map(|&index| lengths[index]).sum();
-            assert!(batch.len() <= 3, "{batch:?}");
-            assert!(tokens <= 20 || batch.len() == 1, "{batch:?} holds {tokens} tokens");
-        }
-        assert_eq!(batches[0], [1]);
-        assert!(plan(&[], 20, 3).is_empty());
+        assert_eq!(Queue::new(&[]).take(20, 3), None);
+        let mut queue = Queue::new(&lengths);
+        assert_eq!(queue.take(100, 9), Some([1, 4, 5, 7, 2, 0, 6, 3].as_slice()));
     }
 
     #[test]

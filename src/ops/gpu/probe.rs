@@ -44,7 +44,7 @@ fn norm<O: Ops>(ops: &O, seed: u32, kind: NormKind) -> Result<Norm<O>> {
 }
 
 /// What the network gives on an executor: a vector for each text, and one over the words.
-async fn outputs<O: Ops>(ops: &O) -> Result<[Vec<f32>; 2]> {
+pub async fn outputs<O: Ops>(ops: &O) -> Result<[Vec<f32>; 2]> {
     let spans: [Span; 3] = [0..1, 1..20, 20..TOKENS];
     let table = |seed: u32, rows: usize| ops.table(rows, WIDTH, Values::F32(noise(seed, rows * WIDTH)));
     let (words, places) = (table(1, WORDS)?, table(2, TOKENS)?);
@@ -54,7 +54,8 @@ async fn outputs<O: Ops>(ops: &O) -> Result<[Vec<f32>; 2]> {
     let x = ops.add_norm(x, None, &norm(ops, 3, NormKind::Layer)?)?;
 
     let full = Attention::full(2, WIDTH / 2);
-    let frequencies: Arc<[f32]> = (0..WIDTH / 4).map(|at| 0.7f32.powi(at as i32)).collect();
+    // Not by powers, which a compiler may round in another way for each executor.
+    let frequencies: Arc<[f32]> = (0..WIDTH / 4).map(|at| 1.0 / (1.0 + at as f32)).collect();
     let local = Attention { rotary: Some(frequencies), window: Some(9), ..full.clone() };
     let relative = Relative { table: ops.table(5, 2, Values::F32(noise(5, 10)))?, buckets: vec![0, 1, 2, 3, 4] };
     let qkv = ops.linear(&x, &linear(ops, 7, 3 * WIDTH, WIDTH)?, Activation::None)?;
@@ -77,7 +78,8 @@ async fn outputs<O: Ops>(ops: &O) -> Result<[Vec<f32>; 2]> {
     Ok([ops.read(&pooled).await?, ops.read(&largest).await?])
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+/// Of the angle between two vectors.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }

@@ -29,7 +29,7 @@ const SHAPES: [(usize, usize, usize); 14] = [
 ];
 
 /// The GPU that all tests share; without one they say so and end, or with `WICK_TEST_GPU=1` fail.
-fn gpu() -> Option<Gpu> {
+pub fn gpu() -> Option<Gpu> {
     static DEVICE: OnceLock<Option<Arc<Device>>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| match block_on(Device::open()) {
         Ok(device) => Some(device),
