@@ -22,7 +22,9 @@ pub trait Computes {
     fn limits(&self) -> Limits;
 
     /// Told before each batch, so that what pays only in long calls can be made ready.
-    async fn consider(&self, _: &Effort) {}
+    fn consider(&self, _: &Effort) -> impl Future<Output = ()> {
+        async {}
+    }
 
     /// What the caller is to hear of.
     fn warnings(&self) -> Vec<String> {
@@ -30,33 +32,43 @@ pub trait Computes {
     }
 }
 
-/// Lets `compute` have the indices of all texts that have a token, a batch at a time, longest first. Stops between two batches.
-pub async fn compute<W: Watch>(
-    lengths: &[usize],
-    model: &impl Computes,
-    watch: &W,
-    mut compute: impl AsyncFnMut(&[usize]) -> Result<()>,
-) -> Result<()> {
-    let mut pacer = Pacer::new();
-    let mut queue = Queue::new(lengths);
-    let (clock, total) = (Clock::start(), queue.tokens());
-    let mut texts = 0;
-    loop {
-        check(watch)?;
-        let left = queue.tokens();
-        model.consider(&Effort { seconds: clock.seconds(), done: total - left, left }).await;
-        let Limits { tokens, texts: most } = model.limits();
-        let Some(indices) = queue.take(tokens, most) else { break };
-        // A text without a single token has nothing to compute.
-        let filled: Vec<usize> = indices.iter().copied().filter(|&index| lengths[index] > 0).collect();
-        texts += indices.len();
-        if !filled.is_empty() {
-            let computed = compute(&filled).await;
-            model.warnings().iter().for_each(|warning| watch.warned(warning));
-            computed?;
-        }
-        watch.encoded(texts, lengths.len());
-        pacer.breathe().await;
+/// The batches of a call that are still to be computed: of texts that have a token, longest first.
+pub struct Batches<'a> {
+    queue: Queue<'a>,
+    lengths: &'a [usize],
+    clock: Clock,
+    pacer: Pacer,
+    tokens: usize,
+    texts: usize,
+}
+
+impl<'a> Batches<'a> {
+    /// Of texts of so many tokens.
+    pub fn new(lengths: &'a [usize]) -> Self {
+        let queue = Queue::new(lengths);
+        let tokens = queue.tokens();
+        Self { queue, lengths, clock: Clock::start(), pacer: Pacer::new(), tokens, texts: 0 }
     }
-    Ok(())
+
+    /// The indices of the next one's texts, once the last one is computed; none at the end. Stops where the caller asked to.
+    pub async fn next<W: Watch>(&mut self, model: &impl Computes, watch: &W) -> Result<Option<Vec<usize>>> {
+        loop {
+            if self.texts > 0 {
+                model.warnings().iter().for_each(|warning| watch.warned(warning));
+                watch.encoded(self.texts, self.lengths.len());
+                self.pacer.breathe().await;
+            }
+            check(watch)?;
+            let left = self.queue.tokens();
+            model.consider(&Effort { seconds: self.clock.seconds(), done: self.tokens - left, left }).await;
+            let Limits { tokens, texts } = model.limits();
+            let Some(indices) = self.queue.take(tokens, texts) else { return Ok(None) };
+            self.texts += indices.len();
+            // A text without a single token has nothing to compute.
+            let filled: Vec<usize> = indices.iter().copied().filter(|&index| self.lengths[index] > 0).collect();
+            if !filled.is_empty() {
+                return Ok(Some(filled));
+            }
+        }
+    }
 }

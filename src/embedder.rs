@@ -7,7 +7,7 @@ use crate::ops::candle::Candle;
 #[cfg(feature = "webgpu")]
 use crate::ops::{auto::Auto, gpu::Gpu};
 use crate::{
-    batches::{self, Computes, Limits},
+    batches::{Batches, Computes, Limits},
     error::{Code, Error, Result},
     head::{OutputKind, Vectors, normalize},
     load::{CONFIG, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
@@ -343,8 +343,10 @@ impl Embedder {
             tokens: wanted(OutputKind::Tokens).then(|| vec![Vec::new(); texts.len()]),
         };
         // A text without a single token keeps the zero vector.
-        let fill = async |indices: &[usize]| self.model.fill(&mut rows, &encoded, indices, options.top_k).await;
-        batches::compute(&lengths, &self.model, watch, fill).await?;
+        let mut batches = Batches::new(&lengths);
+        while let Some(indices) = batches.next(&self.model, watch).await? {
+            self.model.fill(&mut rows, &encoded, &indices, options.top_k).await?;
+        }
         let width = self.model.token_width();
         let tokens = rows.tokens.map(|rows| rows.into_iter().map(|values| Vectors { width, values }).collect());
         Ok(Output { dense: rows.dense, sparse: rows.sparse, tokens, usage })
@@ -459,7 +461,7 @@ impl Computes for Model {
     async fn consider(&self, effort: &Effort) {
         #[cfg(feature = "webgpu")]
         if let Model::Transformer(OnExecutor::Auto(transformer)) = self {
-            transformer.consider(effort).await;
+            transformer.ops().consider(effort, &**transformer).await;
         }
     }
 

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 #[cfg(feature = "candle")]
 use crate::ops::candle::Candle;
 #[cfg(feature = "webgpu")]
-use crate::ops::{Effort, auto::Auto, gpu::Gpu};
+use crate::ops::{auto::Auto, gpu::Gpu};
 use crate::{
     error::{Code, Error, Result},
     model::{Architecture, Config, Network, NetworkPlan, Purpose, pipeline},
@@ -324,27 +324,14 @@ impl<O: Ops> Engine<O> {
     pub fn hidden(&self, batch: &Batch) -> Result<O::Tensor> {
         self.network.encoder.forward(&self.ops, batch)
     }
-
-    /// What `compute` gives, again and again as long as the executor mends what failed.
-    pub async fn until_it_runs<T>(&self, mut compute: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-        loop {
-            match compute().await {
-                Err(error) if self.ops.recover(&error).await => {}
-                result => return result,
-            }
-        }
-    }
 }
 
 #[cfg(feature = "webgpu")]
 impl Engine<Auto> {
-    /// Takes a GPU in if the rest of a call would take long without. `heads` computes a batch with all heads.
-    pub async fn consider(&self, effort: &Effort, heads: impl AsyncFn() -> Result<()>) {
+    /// Hidden states of so many texts and tokens of each, for [`Subject`](crate::ops::auto::Subject).
+    pub async fn measured(&self, [texts, length]: [usize; 2]) -> Result<Vec<f32>> {
         let reach = self.network.encoder.embeddings.reach();
-        let hidden = async |[texts, length]: [usize; 2]| {
-            self.ops.read(&self.hidden(&Batch::even(texts, length.min(reach)))?).await
-        };
-        self.ops.consider(effort, hidden, heads).await;
+        self.ops.read(&self.hidden(&Batch::even(texts, length.min(reach)))?).await
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::num::NonZeroUsize;
 
+#[cfg(feature = "webgpu")]
+use crate::ops::auto::{Auto, Subject};
 use crate::{
-    batches::{self, Computes, Limits},
+    batches::{Batches, Computes, Limits},
     error::Result,
     load::{AnyEngine, CONFIG, Engine, Request, Session, Watch, architecture, check, invalid_option},
     model::Purpose,
@@ -100,15 +102,14 @@ impl Reranker {
         let lengths: Vec<usize> = pairs.iter().map(|pair| pair.ids.len()).collect();
         // A pair without a single token says nothing.
         let mut ranked: Vec<Ranked> = (0..pairs.len()).map(|index| Ranked { index, score: 0.0 }).collect();
-        let score = async |indices: &[usize]| {
+        let mut batches = Batches::new(&lengths);
+        while let Some(indices) = batches.next(&self.engine, watch).await? {
             let batch = Batch::pack(indices.iter().map(|&index| &pairs[index]));
             let logits = on_executor!(AnyEngine, &self.engine, engine => logits(engine, &batch).await?);
             for (&index, logit) in indices.iter().zip(logits) {
                 ranked[index].score = self.score(logit);
             }
-            Ok(())
-        };
-        batches::compute(&lengths, &self.engine, watch, score).await?;
+        }
         ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
         ranked.truncate(top_k.unwrap_or(usize::MAX));
         Ok(ranked)
@@ -136,14 +137,30 @@ impl Reranker {
 }
 
 async fn logits<O: Ops>(engine: &Engine<O>, batch: &Batch) -> Result<Vec<f32>> {
-    let computed = async || {
-        let hidden = engine.hidden(batch)?;
-        match &engine.network.classifier {
-            Some(classifier) => classifier.apply(&engine.ops, &hidden, batch).await,
-            None => unreachable!("a reranker is loaded with its classifier"),
-        }
+    let Some(classifier) = &engine.network.classifier else {
+        unreachable!("a reranker is loaded with its classifier");
     };
-    engine.until_it_runs(computed).await
+    loop {
+        let scored = match engine.hidden(batch) {
+            Ok(hidden) => classifier.apply(&engine.ops, &hidden, batch).await,
+            Err(error) => Err(error),
+        };
+        match scored {
+            Err(error) if engine.ops.recover(&error).await => {}
+            scored => return scored,
+        }
+    }
+}
+
+#[cfg(feature = "webgpu")]
+impl Subject for Engine<Auto> {
+    async fn hidden(&self, size: [usize; 2]) -> Result<Vec<f32>> {
+        self.measured(size).await
+    }
+
+    async fn heads(&self) -> Result<()> {
+        logits(self, &Batch::even(1, 3)).await.map(drop)
+    }
 }
 
 impl Computes for AnyEngine {
@@ -155,7 +172,7 @@ impl Computes for AnyEngine {
     async fn consider(&self, effort: &Effort) {
         #[cfg(feature = "webgpu")]
         if let AnyEngine::Auto(engine) = self {
-            engine.consider(effort, async || logits(engine, &Batch::even(1, 3)).await.map(drop)).await;
+            engine.ops.consider(effort, &**engine).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! A transformer with its heads, on one executor: a batch in, rows of results out.
 
 #[cfg(feature = "webgpu")]
-use crate::ops::{Effort, auto::Auto};
+use crate::ops::auto::{Auto, Subject};
 use crate::{
     batches::Limits,
     error::{Code, Error, Result},
@@ -141,7 +141,12 @@ impl<O: Ops> Transformer<O> {
 
     /// Computes a batch and puts its results in their places: those of its first text at the first of `indices`, and so on.
     pub async fn fill(&self, rows: &mut Rows, batch: &Batch, indices: &[usize], top_k: Option<usize>) -> Result<()> {
-        self.engine.until_it_runs(async || self.computed(rows, batch, indices, top_k).await).await
+        loop {
+            match self.computed(rows, batch, indices, top_k).await {
+                Err(error) if self.engine.ops.recover(&error).await => {}
+                result => return result,
+            }
+        }
     }
 
     async fn computed(&self, rows: &mut Rows, batch: &Batch, indices: &[usize], top_k: Option<usize>) -> Result<()> {
@@ -222,9 +227,12 @@ impl<O: Ops> Transformer<O> {
 }
 
 #[cfg(feature = "webgpu")]
-impl Transformer<Auto> {
-    /// See [`Auto::consider`].
-    pub async fn consider(&self, effort: &Effort) {
-        self.engine.consider(effort, async || self.warm().await).await;
+impl Subject for Transformer<Auto> {
+    async fn hidden(&self, size: [usize; 2]) -> Result<Vec<f32>> {
+        self.engine.measured(size).await
+    }
+
+    async fn heads(&self) -> Result<()> {
+        self.warm().await
     }
 }

@@ -24,7 +24,7 @@ use std::{fs, num::NonZeroUsize, path::Path};
 use serde_json::{Value, json};
 
 use crate::{
-    batches::{self, Computes, Limits},
+    batches::{Batches, Computes, Limits},
     embedder::MODULES,
     error::{Code, Error, Result},
     load::{
@@ -165,15 +165,14 @@ async fn encode<W: Watch>(
 async fn means<O: Ops, W: Watch>(engine: &Engine<O>, width: usize, entries: &[Encoded], watch: &W) -> Result<Vec<f32>> {
     let lengths: Vec<usize> = entries.iter().map(|entry| entry.ids.len()).collect();
     let mut rows = vec![0.0; entries.len() * width];
-    let fill = async |indices: &[usize]| {
+    let mut batches = Batches::new(&lengths);
+    while let Some(indices) = batches.next(engine, watch).await? {
         let batch = Batch::pack(indices.iter().map(|&index| &entries[index]));
         let pooled = engine.ops.pool(&engine.hidden(&batch)?, &batch.spans, &[Pooling::Mean])?;
         for (index, row) in indices.iter().zip(engine.ops.read(&pooled).await?.chunks_exact(width)) {
             rows[index * width..][..width].copy_from_slice(row);
         }
-        Ok(())
-    };
-    batches::compute(&lengths, engine, watch, fill).await?;
+    }
     Ok(rows)
 }
 

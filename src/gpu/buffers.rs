@@ -1,20 +1,50 @@
-//! Buffers of activations, kept from batch to batch.
+//! Memory of the device, and buffers of activations, that are kept from batch to batch.
 //!
-//! A buffer may be given back while commands that read it are recorded but not yet sent: whoever takes it next writes it by commands that are
+//! One of those may be given back while commands that read it are recorded but not yet sent: whoever takes it next writes it by commands that are
 //! recorded later, and the device runs commands in their order. The host never writes into these buffers.
 
 use std::{
     mem,
+    ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use wgpu::{Buffer, BufferDescriptor, BufferUsages};
+use wgpu::{BufferDescriptor, BufferUsages};
 
 use super::{Device, plan};
 
 /// What is kept is whole at every moment, also where a thread panicked that held it.
 pub fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Memory of the device, cloned like a pointer and freed with the last clone. By itself a browser would free it when it collects garbage, and does not
+/// count it for that.
+#[derive(Debug, Clone)]
+pub struct Buffer(Arc<Owned>);
+
+#[derive(Debug)]
+struct Owned(wgpu::Buffer);
+
+impl Buffer {
+    pub fn new(device: &wgpu::Device, descriptor: &BufferDescriptor) -> Self {
+        Self(Arc::new(Owned(device.create_buffer(descriptor))))
+    }
+}
+
+impl Deref for Buffer {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.0.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // What was submitted before still runs.
+        self.0.destroy();
+    }
 }
 
 /// Buffers that nobody uses.
@@ -49,12 +79,13 @@ impl Pool {
             Some(index) => kept.buffers.swap_remove(index),
             None => {
                 drop(kept);
-                device.device().create_buffer(&BufferDescriptor {
+                let descriptor = BufferDescriptor {
                     label: Some("activations"),
                     size: plan::capacity(size),
                     usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
                     mapped_at_creation: false,
-                })
+                };
+                Buffer::new(device.device(), &descriptor)
             }
         };
         Slot { buffer, generation, pool: self.clone() }

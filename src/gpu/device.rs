@@ -11,13 +11,17 @@ use std::{
 };
 
 use wgpu::{
-    BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, Buffer, BufferBindingType,
-    BufferDescriptor, BufferUsages, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, DeviceType, Features,
-    Instance, InstanceDescriptor, Limits, PipelineCompilationOptions, PipelineLayoutDescriptor, PowerPreference,
+    BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, BufferBindingType, BufferDescriptor,
+    BufferUsages, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, DeviceType, Features, Instance,
+    InstanceDescriptor, Limits, PipelineCompilationOptions, PipelineLayoutDescriptor, PowerPreference,
     RequestAdapterOptions, ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
 
-use super::{buffers::lock, plan::Kernel, shaders};
+use super::{
+    buffers::{Buffer, lock},
+    plan::Kernel,
+    shaders,
+};
 use crate::error::{Code, Error, Result};
 
 /// Bytes that are written at a time: the host's copy is freed between two writes.
@@ -33,7 +37,8 @@ pub struct Device {
     state: Arc<State>,
     /// Bound where a kernel reads what a call does not have, and where it writes what a call does not want.
     nothing: [Buffer; 2],
-    tried: AtomicBool,
+    /// Whether its kernels were compared with the processor's: those that every model needs, and with those for words.
+    tried: [AtomicBool; 2],
 }
 
 /// What the device told, at any time and from any thread.
@@ -57,6 +62,13 @@ impl fmt::Debug for Device {
 
 fn none(message: String) -> Error {
     Error::new(Code::NoDevice, "webgpu", message)
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // A browser would wait for its garbage collector.
+        self.device.destroy();
+    }
 }
 
 thread_local! {
@@ -104,12 +116,11 @@ impl Device {
         }));
         let info = adapter.get_info();
         let nothing = [0, 1].map(|_| {
-            device.create_buffer(&BufferDescriptor {
-                label: Some("nothing"),
-                size: 256,
-                usage: BufferUsages::STORAGE,
-                mapped_at_creation: false,
-            })
+            let usage = BufferUsages::STORAGE;
+            Buffer::new(
+                &device,
+                &BufferDescriptor { label: Some("nothing"), size: 256, usage, mapped_at_creation: false },
+            )
         });
         let device = Arc::new(Self {
             device,
@@ -119,7 +130,7 @@ impl Device {
             pipelines: Mutex::default(),
             state,
             nothing,
-            tried: AtomicBool::new(false),
+            tried: Default::default(),
         });
         OPENED.with_borrow_mut(|opened| *opened = Arc::downgrade(&device));
         Ok(device)
@@ -147,12 +158,12 @@ impl Device {
     }
 
     /// Whether its kernels were compared with the processor's.
-    pub fn was_tried(&self) -> bool {
-        self.tried.load(Ordering::Relaxed)
+    pub fn was_tried(&self, has_words: bool) -> bool {
+        self.tried[usize::from(has_words)].load(Ordering::Relaxed)
     }
 
-    pub fn set_tried(&self) {
-        self.tried.store(true, Ordering::Relaxed);
+    pub fn set_tried(&self, has_words: bool) {
+        self.tried[usize::from(has_words)].store(true, Ordering::Relaxed);
     }
 
     /// Ends it, as a driver may at any time.
@@ -197,12 +208,13 @@ impl Device {
 
     /// A new buffer of `size` bytes, a multiple of four, with the bytes of some pieces, one after the other.
     pub fn filled(&self, label: &str, size: usize, pieces: impl Iterator<Item = Vec<u8>>) -> Buffer {
-        let buffer = self.device.create_buffer(&BufferDescriptor {
+        let descriptor = BufferDescriptor {
             label: Some(label),
             size: size.max(16) as u64,
             usage: BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC,
             mapped_at_creation: false,
-        });
+        };
+        let buffer = Buffer::new(&self.device, &descriptor);
         let mut at = 0;
         for piece in pieces {
             for bytes in piece.chunks(WRITE) {

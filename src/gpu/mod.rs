@@ -10,10 +10,7 @@ mod queue;
 pub mod shaders;
 mod timing;
 
-pub use buffers::Slot;
+pub use buffers::{Buffer, Slot};
 pub use device::Device;
 pub use queue::{Binding, Dispatch, Queue};
 pub use timing::{KernelTime, Profile};
-
-/// A buffer of the device; cloned like a pointer.
-pub use wgpu::Buffer;

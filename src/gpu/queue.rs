@@ -10,13 +10,13 @@ use std::{
 };
 
 use wgpu::{
-    BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor, BufferUsages,
+    BindGroupDescriptor, BindGroupEntry, BindingResource, BufferBinding, BufferDescriptor, BufferUsages,
     CommandEncoder, ComputePass, ComputePassDescriptor, MapMode, PollType,
 };
 
 use super::{
     Device, Profile, Slot,
-    buffers::{Pool, lock},
+    buffers::{Buffer, Pool, lock},
     plan::{Grid, Kernel, MOST_WORKGROUPS},
     timing::Clock,
 };
@@ -216,12 +216,15 @@ impl Queue {
         let kept = state.landings.iter().position(|buffer| buffer.size() >= size);
         match kept {
             Some(index) => state.landings.swap_remove(index),
-            None => self.device.device().create_buffer(&BufferDescriptor {
-                label: Some("results"),
-                size: super::plan::capacity(size),
-                usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            }),
+            None => {
+                let descriptor = BufferDescriptor {
+                    label: Some("results"),
+                    size: super::plan::capacity(size),
+                    usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                };
+                Buffer::new(self.device.device(), &descriptor)
+            }
         }
     }
 
@@ -285,12 +288,13 @@ impl Recorder<'_> {
         let fits = |chunk: &Chunk| start(chunk) + size <= chunk.buffer.size() as usize;
         let chunks = &mut self.state.chunks;
         let index = chunks.iter().position(fits).unwrap_or_else(|| {
-            let buffer = self.device.device().create_buffer(&BufferDescriptor {
+            let descriptor = BufferDescriptor {
                 label: Some("uploads"),
                 size: size.max(CHUNK).next_multiple_of(CHUNK) as u64,
                 usage: BufferUsages::UNIFORM | BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC,
                 mapped_at_creation: false,
-            });
+            };
+            let buffer = Buffer::new(self.device.device(), &descriptor);
             chunks.push(Chunk { buffer, bytes: Vec::new() });
             chunks.len() - 1
         });

@@ -77,6 +77,15 @@ enum Stage {
     Off,
 }
 
+/// A model that is tried.
+pub trait Subject {
+    /// Computes so many texts of so many tokens each, and gives their hidden states.
+    fn hidden(&self, size: [usize; 2]) -> impl Future<Output = Result<Vec<f32>>>;
+
+    /// Computes a batch with all heads.
+    fn heads(&self) -> impl Future<Output = Result<()>>;
+}
+
 /// What is known of a model by its matrices, whatever order they come in.
 #[derive(Debug, Clone, Copy)]
 struct Model {
@@ -344,14 +353,8 @@ impl Auto {
         lock(&self.state).stage = stage;
     }
 
-    /// Takes the GPU in if the rest of a call would take long without. `hidden` computes texts of so many tokens each and gives their hidden states,
-    /// and `heads` a batch with all heads.
-    pub async fn consider(
-        &self,
-        effort: &Effort,
-        hidden: impl AsyncFn([usize; 2]) -> Result<Vec<f32>>,
-        heads: impl AsyncFn() -> Result<()>,
-    ) {
+    /// Takes the GPU in if the rest of a call would take long without.
+    pub async fn consider<S: Subject>(&self, effort: &Effort, model: &S) {
         // Short calls ask for nothing, not even for what is remembered.
         if effort.left <= BATCH_TOKENS || !matches!(self.stage(), Stage::Untried) {
             return;
@@ -369,7 +372,7 @@ impl Auto {
         }
         // Calls beside this one go on without it.
         self.set_stage(Stage::Off);
-        match self.tried(known, &hidden, &heads).await {
+        match self.tried(known, model).await {
             Ok(None) => self.set_stage(Stage::Off),
             Ok(Some((gpu, costs))) => {
                 if let Ok(text) = serde_json::to_string(&costs) {
@@ -385,12 +388,7 @@ impl Auto {
     }
 
     /// Opens the GPU, compares and measures. None where there is nothing to try.
-    async fn tried(
-        &self,
-        known: Option<Costs>,
-        hidden: &impl AsyncFn([usize; 2]) -> Result<Vec<f32>>,
-        heads: &impl AsyncFn() -> Result<()>,
-    ) -> Result<Option<(Arc<OnGpu>, Costs)>> {
+    async fn tried<S: Subject>(&self, known: Option<Costs>, model: &S) -> Result<Option<(Arc<OnGpu>, Costs)>> {
         let Ok(device) = Device::open().await else { return Ok(None) };
         // A processor that plays a GPU is no faster than one that does not; tests have no other.
         if device.is_software() && !cfg!(test) {
@@ -399,15 +397,15 @@ impl Auto {
         let gpu = Arc::new(OnGpu::new(Gpu::tried(device).await?));
         let gpu_name = gpu.gpu.device().name().to_owned();
         let known = known.filter(|costs| costs.gpu_name == gpu_name);
-        let want = hidden(SHORT).await?;
+        let want = model.hidden(SHORT).await?;
         let cpu = match &known {
             Some(costs) => costs.cpu,
-            None => Cost::of(timed(hidden, SHORT, 3).await?, timed(hidden, LONG, 1).await?),
+            None => Cost::of(timed(model, SHORT, 3).await?, timed(model, LONG, 1).await?),
         };
         self.set_stage(Stage::Tried { gpu: gpu.clone(), from: 0, is_proven: false });
         // With these its weights are sent and its kernels compiled.
-        heads().await?;
-        let got = hidden(SHORT).await?;
+        model.heads().await?;
+        let got = model.hidden(SHORT).await?;
         let (cosine, lowest) = (cosine(&got, &want), lowest(lock(&self.state).model.dtype));
         if got.len() != want.len() || cosine.is_nan() || cosine < lowest {
             let message = format!("{gpu_name} gives hidden states at a cosine of {cosine:.6} to the processor's");
@@ -416,8 +414,8 @@ impl Auto {
         let gpu_cost = match known {
             Some(costs) => costs.gpu,
             None => {
-                hidden(LONG).await?;
-                Cost::of(timed(hidden, SHORT, 3).await?, timed(hidden, LONG, 2).await?)
+                model.hidden(LONG).await?;
+                Cost::of(timed(model, SHORT, 3).await?, timed(model, LONG, 2).await?)
             }
         };
         Ok(Some((gpu, Costs { gpu_name, cpu, gpu: gpu_cost })))
@@ -432,11 +430,11 @@ impl Auto {
 }
 
 /// The shortest of some times that a batch takes.
-async fn timed(hidden: &impl AsyncFn([usize; 2]) -> Result<Vec<f32>>, batch: [usize; 2], rounds: usize) -> Result<f64> {
+async fn timed<S: Subject>(model: &S, size: [usize; 2], rounds: usize) -> Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..rounds {
         let clock = Clock::start();
-        hidden(batch).await?;
+        model.hidden(size).await?;
         best = best.min(clock.seconds());
     }
     Ok(best)
@@ -614,6 +612,10 @@ mod tests {
         Auto::new(Cpu::new(Pool::new(1)))
     }
 
+    fn computed<O: Ops>(ops: &O) -> Result<[Vec<f32>; 2]> {
+        block_on(outputs(ops, true))
+    }
+
     fn same(left: &[Vec<f32>; 2], right: &[Vec<f32>; 2]) -> bool {
         let bits = |values: &[Vec<f32>; 2]| values.concat().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         bits(left) == bits(right)
@@ -623,20 +625,20 @@ mod tests {
     fn a_batch_goes_to_the_gpu_from_so_many_tokens_on() {
         let Some(gpu) = test_gpu() else { return };
         let auto = auto();
-        let cpu = block_on(outputs(&auto.cpu)).expect("valid");
-        assert!(same(&block_on(outputs(&auto)).expect("valid"), &cpu) && !auto.is_on_gpu());
+        let cpu = computed(&auto.cpu).expect("valid");
+        assert!(same(&computed(&auto).expect("valid"), &cpu) && !auto.is_on_gpu());
         block_on(auto.take_gpu(71)).expect("a GPU");
-        assert!(same(&block_on(outputs(&auto)).expect("valid"), &cpu) && !auto.is_on_gpu());
+        assert!(same(&computed(&auto).expect("valid"), &cpu) && !auto.is_on_gpu());
         block_on(auto.take_gpu(70)).expect("a GPU");
-        let got = block_on(outputs(&auto)).expect("valid");
-        assert!(auto.is_on_gpu() && same(&got, &block_on(outputs(&gpu)).expect("valid")) && !same(&got, &cpu));
+        let got = computed(&auto).expect("valid");
+        assert!(auto.is_on_gpu() && same(&got, &computed(&gpu).expect("valid")) && !same(&got, &cpu));
         assert!(auto.warnings().is_empty());
     }
 
     /// The network's outputs, computed again as long as the executor says so.
     fn until_it_runs(auto: &Auto) -> [Vec<f32>; 2] {
         loop {
-            match block_on(outputs(auto)) {
+            match computed(auto) {
                 Ok(outputs) => return outputs,
                 Err(error) => assert!(block_on(auto.recover(&error)), "{error}"),
             }
@@ -646,7 +648,7 @@ mod tests {
     #[test]
     fn a_lost_gpu_is_opened_anew_once_and_then_done_without() {
         let Some(gpu) = test_gpu() else { return };
-        let (auto, want) = (auto(), block_on(outputs(&gpu)).expect("valid"));
+        let (auto, want) = (auto(), computed(&gpu).expect("valid"));
         block_on(auto.take_gpu(0)).expect("a GPU");
         for _ in 0..2 {
             auto.lose_gpu();
@@ -655,12 +657,12 @@ mod tests {
         }
         // Twice without a result between them.
         auto.lose_gpu();
-        let error = block_on(outputs(&auto)).expect_err("lost");
+        let error = computed(&auto).expect_err("lost");
         assert_eq!(error.code(), Code::DeviceLost);
         assert!(block_on(auto.recover(&error)));
         auto.lose_gpu();
         let got = until_it_runs(&auto);
-        assert!(!auto.is_on_gpu() && same(&got, &block_on(outputs(&auto.cpu)).expect("valid")));
+        assert!(!auto.is_on_gpu() && same(&got, &computed(&auto.cpu).expect("valid")));
         let warnings = auto.warnings();
         assert!(warnings.len() == 1 && warnings[0].contains("goes on without the GPU"), "{warnings:?}");
         assert!(!block_on(auto.recover(&Error::new(Code::Executor, "cpu", "its own fault"))));
@@ -673,13 +675,49 @@ mod tests {
             let auto = auto();
             assert!(!block_on(auto.recover(&error)) || error.at() == "webgpu", "{error}");
             block_on(auto.take_gpu(0)).expect("a GPU");
-            block_on(outputs(&auto)).expect("valid");
+            computed(&auto).expect("valid");
             assert!(auto.is_on_gpu() && !block_on(auto.recover(&Error::new(Code::Aborted, "embedder", "stop"))));
             assert!(block_on(auto.recover(&error)), "{error}");
-            block_on(outputs(&auto)).expect("valid");
+            computed(&auto).expect("valid");
             assert!(!auto.is_on_gpu() && auto.warnings().len() == 1, "{error}");
             // What the processor gives is its own fault.
             assert!(!block_on(auto.recover(&Error::new(Code::NotFinite, "text 3", "NaN"))));
+        }
+    }
+
+    /// A linear map of a table's rows, off by an error on the GPU.
+    struct Network<'a> {
+        auto: &'a Auto,
+        table: <Auto as Weights>::Table,
+        linear: Linear<Auto>,
+        error: f32,
+        calls: Cell<usize>,
+    }
+
+    impl<'a> Network<'a> {
+        fn new(auto: &'a Auto, seed: usize, error: f32) -> Self {
+            let weight = auto.matrix(64, 64, Values::F32(vec![0.01; 64 * 64])).expect("memory");
+            // Another matrix, another model.
+            auto.matrix(seed, 1, Values::F32(vec![0.0; seed])).expect("memory");
+            let table = auto.table(3, 64, Values::F32((0..192).map(|at| at as f32).collect())).expect("memory");
+            Self { auto, table, linear: Linear { weight, bias: None }, error, calls: Cell::new(0) }
+        }
+    }
+
+    impl Subject for Network<'_> {
+        async fn hidden(&self, [texts, length]: [usize; 2]) -> Result<Vec<f32>> {
+            self.calls.set(self.calls.get() + 1);
+            let ids: Vec<u32> = (0..texts * length).map(|at| at as u32 % 3).collect();
+            let x = self.auto.gather(&[(&self.table, &ids)])?;
+            let mut values = self.auto.read(&self.auto.linear(&x, &self.linear, Activation::None)?).await?;
+            if self.auto.is_on_gpu() {
+                values[0] += self.error;
+            }
+            Ok(values)
+        }
+
+        async fn heads(&self) -> Result<()> {
+            Ok(())
         }
     }
 
@@ -687,29 +725,11 @@ mod tests {
     fn long_calls_alone_try_the_gpu_and_what_was_measured_is_kept() {
         let Some(_gpu) = test_gpu() else { return };
         let long = Effort { seconds: 10.0, done: 1000, left: 100_000 };
-        let network = |auto: &Auto, seed: usize| {
-            let weight = auto.matrix(64, 64, Values::F32(vec![0.01; 64 * 64])).expect("memory");
-            // Another matrix, another model.
-            auto.matrix(seed, 1, Values::F32(vec![0.0; seed])).expect("memory");
-            let table = auto.table(3, 64, Values::F32((0..192).map(|at| at as f32).collect())).expect("memory");
-            (table, Linear { weight, bias: None })
-        };
         // Gives how often hidden states were computed.
         let consider = |auto: &Auto, seed: usize, effort: &Effort, error: f32| {
-            let (table, linear) = network(auto, seed);
-            let calls = Cell::new(0);
-            let hidden = async |[texts, length]: [usize; 2]| {
-                calls.set(calls.get() + 1);
-                let ids: Vec<u32> = (0..texts * length).map(|at| at as u32 % 3).collect();
-                let x = auto.gather(&[(&table, &ids)])?;
-                let mut values = auto.read(&auto.linear(&x, &linear, Activation::None)?).await?;
-                if auto.is_on_gpu() {
-                    values[0] += error * 1e9;
-                }
-                Ok(values)
-            };
-            block_on(auto.consider(effort, hidden, async || Ok(())));
-            calls.get()
+            let network = Network::new(auto, seed, error);
+            block_on(auto.consider(effort, &network));
+            network.calls.get()
         };
         let short =
             [Effort { left: BATCH_TOKENS, ..long }, Effort { seconds: 0.02, ..long }, Effort { done: 0, ..long }];
@@ -743,7 +763,7 @@ mod tests {
         assert_eq!(consider(&auto(), 7001, &long, 0.0), 0);
         // One that computes something else.
         let wrong = auto();
-        consider(&wrong, 7002, &long, 1.0);
+        consider(&wrong, 7002, &long, 1e9);
         let warnings = wrong.warnings();
         assert!(
             matches!(wrong.stage(), Stage::Off) && warnings.len() == 1 && warnings[0].contains("cosine"),

@@ -46,6 +46,8 @@ struct Kept {
     /// Weights of all matrices together, and the most inputs or outputs of one.
     weights: usize,
     widest: usize,
+    /// Whether a model multiplies with its words.
+    has_words: bool,
     rotations: Vec<Rotations>,
     /// Matrices that were sent and not yet tried.
     untried: Vec<(Matrix, Proof)>,
@@ -119,10 +121,7 @@ impl Gpu {
     /// On a device, unless it computes something else than the processor.
     pub async fn tried(device: Arc<Device>) -> Result<Self> {
         let gpu = Self::on(device);
-        if !gpu.device().was_tried() {
-            probe::compare(&gpu, &Cpu::new(Pool::new(1))).await?;
-            gpu.device().set_tried();
-        }
+        gpu.try_kernels(false).await?;
         Ok(gpu)
     }
 
@@ -130,6 +129,15 @@ impl Gpu {
     fn on(device: Arc<Device>) -> Self {
         let limit = device.binding_limit();
         Self { queue: Arc::new(Queue::new(device)), kept: Arc::default(), limit, tile: None }
+    }
+
+    /// Compares kernels with the processor's, once for a device: all but those for words, which few models need, or with these.
+    async fn try_kernels(&self, has_words: bool) -> Result<()> {
+        if !self.device().was_tried(has_words) {
+            probe::compare(self, &Cpu::new(Pool::new(1)), has_words).await?;
+            self.device().set_tried(has_words);
+        }
+        Ok(())
     }
 
     pub fn device(&self) -> &Device {
@@ -619,6 +627,7 @@ impl Ops for Gpu {
                 let host::Table { values, width } = &table.host;
                 let matrix = self.packed(table.host.rows(), *width, values)?;
                 self.device().flush();
+                lock(&self.kept).has_words = true;
                 table.words.get_or_init(|| matrix)
             }
         };
@@ -658,7 +667,9 @@ impl Ops for Gpu {
     }
 
     async fn ready(&self) -> Result<()> {
-        self.try_matrices().await
+        self.try_matrices().await?;
+        let has_words = lock(&self.kept).has_words;
+        if has_words { self.try_kernels(true).await } else { Ok(()) }
     }
 
     fn batch_tokens(&self) -> usize {

@@ -43,8 +43,8 @@ fn norm<O: Ops>(ops: &O, seed: u32, kind: NormKind) -> Result<Norm<O>> {
     Ok(Norm { kind, gain: ops.vector(gain)?, bias: Some(ops.vector(noise(seed + 1, WIDTH))?), epsilon: 1e-5 })
 }
 
-/// What the network gives on an executor: a vector for each text, and one over the words.
-pub async fn outputs<O: Ops>(ops: &O) -> Result<[Vec<f32>; 2]> {
+/// What the network gives on an executor: a vector for each text, and with `has_words` one over the words.
+pub async fn outputs<O: Ops>(ops: &O, has_words: bool) -> Result<[Vec<f32>; 2]> {
     let spans: [Span; 3] = [0..1, 1..20, 20..TOKENS];
     let table = |seed: u32, rows: usize| ops.table(rows, WIDTH, Values::F32(noise(seed, rows * WIDTH)));
     let (words, places) = (table(1, WORDS)?, table(2, TOKENS)?);
@@ -73,9 +73,11 @@ pub async fn outputs<O: Ops>(ops: &O) -> Result<[Vec<f32>; 2]> {
     let x = ops.add(gated, &x)?;
     let poolings = [Pooling::Cls, Pooling::Max, Pooling::Mean, Pooling::MeanSqrtLen, Pooling::WeightedMean];
     let pooled = ops.pool(&x, &spans, &[poolings.as_slice(), &[Pooling::LastToken]].concat())?;
-    let bias = ops.vector(noise(31, WORDS))?;
-    let largest = ops.vocab_max(&x, &words, Some(&bias), &spans)?;
-    Ok([ops.read(&pooled).await?, ops.read(&largest).await?])
+    let largest = match has_words {
+        true => ops.read(&ops.vocab_max(&x, &words, Some(&ops.vector(noise(31, WORDS))?), &spans)?).await?,
+        false => Vec::new(),
+    };
+    Ok([ops.read(&pooled).await?, largest])
 }
 
 /// Of the angle between two vectors.
@@ -91,12 +93,13 @@ pub fn refused(gpu: &Gpu, message: &str) -> Error {
 }
 
 /// Runs the network on both, and refuses the GPU if it is off.
-pub async fn compare<O: Ops>(gpu: &Gpu, judge: &O) -> Result<()> {
-    let want = outputs(judge).await?;
+pub async fn compare<O: Ops>(gpu: &Gpu, judge: &O, has_words: bool) -> Result<()> {
+    let want = outputs(judge, has_words).await?;
+    let parts = if has_words { 2 } else { 1 };
     // As large batches are cut, and as small ones.
     for tile in [None, Some(Tile::Small)] {
-        let got = outputs(&Gpu { tile, ..gpu.clone() }).await?;
-        for ((got, want), what) in got.iter().zip(&want).zip(["pooled", "words"]) {
+        let got = outputs(&Gpu { tile, ..gpu.clone() }, has_words).await?;
+        for ((got, want), what) in got.iter().zip(&want).zip(["pooled", "words"]).take(parts) {
             let cosine = cosine(got, want);
             if got.len() != want.len() || cosine.is_nan() || cosine < LOWEST {
                 return Err(refused(
