@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{Dense as _, cosine, difference, encode, gpu, json, minilm, minilm_with, path, read};
 use wick_embed::{
     Code, Device, Dtype, Embedder, LoadOptions, OutputKind, Role,
+    gpu::{plan::Kernel, shaders::source},
     platform::native::{Directory, block_on},
 };
 
@@ -76,6 +79,17 @@ fn long_texts_have_the_processors_vectors() {
         let alone = encode(&embedder, &texts[2..]);
         assert_eq!(alone.vectors().row(0), got.vectors().row(2), "{name}");
     }
+}
+
+/// Leaves the text of every variant in `target/tmp/shaders.json`, which tests/web/gpu.test.mjs gives to a browser's compiler.
+#[test]
+fn shaders_are_written_down_for_the_browser() {
+    let shaders: BTreeMap<String, String> =
+        Kernel::all().into_iter().map(|kernel| (format!("{kernel:?}"), source(kernel))).collect();
+    assert!(shaders.len() > 20 && shaders.values().all(|text| text.contains("@compute")));
+    let folder = path("target/tmp");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("shaders.json"), serde_json::to_string(&shaders).expect("JSON")).expect("written");
 }
 
 /// Seven kernels a layer: q, k and v; attention; its output; a norm that adds; the two maps of the MLP; a norm that adds.

@@ -2,20 +2,37 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { MODEL, launch, openPage, path, serveSite, stsSentences } from "./harness.mjs";
+import { address, compare, expectations, serveFixtures } from "./expectations.mjs";
+import { MODEL, json, launch, openPage, path, stsSentences } from "./harness.mjs";
 
 let browser, server;
 
 before(async () => {
   const args = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
   browser = await launch({ args: [...args, "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"] });
-  server = await serveSite(() => false);
+  server = await serveFixtures();
 });
 
 after(async () => {
   await browser?.close();
   await server?.close();
 });
+
+/** A page that keeps its devices in `gpus`, to lose them; `noGpu` hides the adapter from here on. */
+async function openGpuPage(t) {
+  const opened = await openPage(t, browser, server);
+  opened.page.setDefaultTimeout(0);
+  await opened.page.evaluate(() => {
+    globalThis.gpus = [];
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (...all) {
+      gpus.push(await requestDevice.apply(this, all));
+      return gpus.at(-1);
+    };
+    globalThis.noGpu = () => (GPU.prototype.requestAdapter = async () => null);
+  });
+  return opened;
+}
 
 const cosine = (a, b) => {
   const dot = (a, b) => a.reduce((sum, value, index) => sum + value * b[index], 0);
@@ -72,6 +89,176 @@ describe("WebGPU", () => {
     const lowest = Math.min(...rows.map((row, index) => cosine(row, exact[index])));
     t.diagnostic(`lowest cosine in int8 ${lowest}`);
     assert.ok(lowest >= 0.995 && lowest < 0.999999, `${lowest}`);
+  });
+
+  test("every family and head gives what its original program gave", async (t) => {
+    // One page, and so one device: opening it takes seconds here.
+    const { page, messages } = await openGpuPage(t);
+    for (const [name, expect] of expectations) {
+      if (name.startsWith("model2vec/")) continue; // Tables have nothing for a GPU.
+      await t.test(name, async (t) => {
+        const results = await page.evaluate(
+          async ([source, expect]) => (await import("/models/test/fixture.mjs")).run(wick, source, expect, { cache: false, device: "webgpu", worker: false }),
+          [address(name), expect],
+        );
+        compare(t, expect, results);
+      });
+    }
+    assert.equal(await page.evaluate(() => gpus.length), 1);
+    assert.deepEqual(messages.filter((message) => !/404/.test(message)), []);
+  });
+
+  test("the browser's compiler takes every variant of every shader", async (t) => {
+    // Written by tests/gpu.rs.
+    const shaders = json("target/tmp/shaders.json");
+    const { page } = await openPage(t, browser, server);
+    const problems = await page.evaluate(async (shaders) => {
+      const device = await (await navigator.gpu.requestAdapter()).requestDevice();
+      const problems = [];
+      for (const [name, code] of Object.entries({ ...shaders, wrong: "fn main() -> f32 { return 1u; }" })) {
+        device.pushErrorScope("validation");
+        const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
+        const error = await device.popErrorScope();
+        if (error || messages.length > 0) problems.push([name, error?.message ?? messages[0].message]);
+      }
+      return problems;
+    }, shaders);
+    assert.ok(Object.keys(shaders).length > 20);
+    assert.deepEqual(problems.map(([name]) => name), ["wrong"], JSON.stringify(problems));
+  });
+
+  test("a lost GPU: the call under way is made again, on a new one or else on the processor", async (t) => {
+    const { page, messages } = await openGpuPage(t);
+    const results = await page.evaluate(async ([embedding, reranking]) => {
+      const options = { device: "webgpu", worker: false, cache: false };
+      const embedder = await wick.Embedder.load(embedding, options);
+      const reranker = await wick.Reranker.load(reranking, options);
+      const both = async () => {
+        const { dense } = await embedder.encode(["a text", "and another"]);
+        const ranked = await reranker.rerank("a text", ["another", "a text"]);
+        return { rows: dense.map((row) => [...row]), scores: ranked.map(({ score }) => score), devices: [embedder.device, reranker.device], opened: gpus.length };
+      };
+      const before = await both();
+      gpus.at(-1).destroy();
+      const again = await both();
+      gpus.at(-1).destroy();
+      noGpu();
+      return { before, again, without: await both(), after: await both() };
+    }, [address("bge-m3"), address("rerank-xlmr")]);
+    const { before, again, without, after } = results;
+    assert.deepEqual([before.devices, again.devices, without.devices], [["webgpu", "webgpu"], ["webgpu", "webgpu"], ["wasm", "wasm"]]);
+    assert.deepEqual([again.rows, again.scores], [before.rows, before.scores]);
+    assert.ok(again.opened > before.opened && without.opened === again.opened);
+    const near = (a, b) => a.every((value, index) => Math.abs(value - b[index]) < 2e-5);
+    assert.ok(without.rows.every((row, index) => near(row, before.rows[index])) && near(without.scores, before.scores));
+    assert.deepEqual(after, without);
+    const warnings = messages.filter((message) => message.startsWith("wick-embed:"));
+    assert.deepEqual(warnings.map((message) => message.split("; ").at(-1)), [
+      ...Array(2).fill("the model was loaded again"),
+      ...Array(2).fill("the processor computes instead"),
+    ]);
+  });
+
+  test("auto: both are measured in a long call, and the faster one takes it", async (t) => {
+    const { page, messages } = await openGpuPage(t);
+    const results = await page.evaluate(async (source) => {
+      // Otherwise this GPU, which a processor plays, would not be tried.
+      Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
+      // What is remembered, instead of what is measured: on the processor a token takes a second.
+      let costs = { gpu_name: "another", cpu: { batch: 0, token: 1 }, gpu: { batch: 0, token: 0 } };
+      const { match, put } = Cache.prototype;
+      Cache.prototype.match = function (url, ...rest) {
+        return String(url).includes("/measured/") ? Promise.resolve(new Response(JSON.stringify(costs))) : match.call(this, url, ...rest);
+      };
+      let measured;
+      Cache.prototype.put = async function (url, response) {
+        if (!String(url).includes("/measured/")) return put.call(this, url, response);
+        measured = await response.json();
+      };
+      const texts = Array.from({ length: 120 }, (_, index) => `text ${index} of some that are all a bit different, ${"and longer ".repeat(index % 9)}`);
+      const rows = ({ dense }) => dense.map((row) => [...row]);
+      const exact = await wick.Embedder.load(source, { device: "wasm", worker: false });
+      const want = rows(await exact.encode(texts));
+
+      const embedder = await wick.Embedder.load(source, { worker: false });
+      const short = [rows(await embedder.encode(texts.slice(0, 3))), embedder.device, gpus.length];
+      const first = [rows(await embedder.encode(texts)), embedder.device, gpus.length];
+      // As if a GPU had been faster, whatever it is: the one whose name was kept.
+      costs = { ...costs, gpu_name: measured.gpu_name };
+      const other = await wick.Embedder.load(source, { worker: false });
+      const second = [rows(await other.encode(texts)), other.device];
+      gpus.at(-1).destroy();
+      const lost = [rows(await other.encode(texts)), other.device, gpus.length];
+      gpus.at(-1).destroy();
+      noGpu();
+      const without = [rows(await other.encode(texts)), other.device];
+      return { want, short, first, measured, second, lost, without };
+    }, address("gte"));
+    const { want, short, first, measured, second, lost, without } = results;
+    assert.deepEqual(short, [want.slice(0, 3), "wasm", 0], "a short call opens no GPU");
+    // A processor that plays a GPU is slower than itself.
+    t.diagnostic(JSON.stringify(measured));
+    assert.ok(measured.gpu.token > measured.cpu.token && measured.gpu_name.length > 0);
+    assert.deepEqual(first, [want, "wasm", 1]);
+    const near = (rows) => Math.min(...rows.map((row, index) => cosine(row, want[index]))) > 0.99999;
+    assert.ok(near(second[0]) && second[1] === "webgpu");
+    assert.notDeepEqual(second[0], want);
+    assert.deepEqual([lost[0], lost[1]], [second[0], "webgpu"]);
+    assert.deepEqual(without, [want, "wasm"]);
+    const warnings = messages.filter((message) => message.startsWith("wick-embed:"));
+    assert.ok(warnings.length === 1 && warnings[0].includes("device_lost") && warnings[0].endsWith("the processor goes on without the GPU"), JSON.stringify(warnings));
+  });
+
+  test("auto: a GPU that a processor plays is left alone", async (t) => {
+    const { page, messages } = await openGpuPage(t);
+    const device = await page.evaluate(async (source) => {
+      Cache.prototype.match = async () => new Response(JSON.stringify({ gpu_name: "", cpu: { batch: 0, token: 1 }, gpu: { batch: 0, token: 0 } }));
+      const embedder = await wick.Embedder.load(source, { worker: false, cache: false });
+      await embedder.encode(Array(200).fill("a text that is long enough for several batches"));
+      return embedder.device;
+    }, address("gte"));
+    assert.equal(device, "wasm");
+    assert.deepEqual(messages.filter((message) => !/404/.test(message)), []);
+  });
+
+  test("two models beside each other, and what one held is freed with it", async (t) => {
+    const { page } = await openGpuPage(t);
+    const result = await page.evaluate(async (source) => {
+      let bytes = 0;
+      const { createBuffer } = GPUDevice.prototype;
+      const { destroy } = GPUBuffer.prototype;
+      const held = new Map();
+      GPUDevice.prototype.createBuffer = function (descriptor) {
+        const buffer = createBuffer.call(this, descriptor);
+        held.set(buffer, descriptor.size);
+        bytes += descriptor.size;
+        return buffer;
+      };
+      GPUBuffer.prototype.destroy = function () {
+        bytes -= held.get(this) ?? 0;
+        held.delete(this);
+        destroy.call(this);
+      };
+      const row = async (embedder, text) => [...(await embedder.encode([text])).dense[0]];
+      const load = () => wick.Embedder.load(source, { device: "webgpu", worker: false, cache: false });
+      const one = await load();
+      const alone = await row(one, "a text");
+      const ofOne = bytes;
+      const two = await load();
+      const [a, b] = await Promise.all([row(one, "a text"), row(two, "a text")]);
+      const ofTwo = bytes;
+      one.dispose();
+      const after = await row(two, "a text");
+      const ofOther = bytes;
+      two.dispose();
+      await failure(two.encode(["a"]));
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return { alone, rows: [a, b, after], ofOne, ofTwo, ofOther, ofNone: bytes };
+    }, address("gte"));
+    const { alone, rows, ofOne, ofTwo, ofOther, ofNone } = result;
+    for (const row of rows) assert.deepEqual(row, alone);
+    t.diagnostic(`bytes: ${[ofOne, ofTwo, ofOther, ofNone]}`);
+    assert.ok(ofTwo > 1.2 * ofOne && ofOther < ofTwo && ofNone === 0, `${[ofOne, ofTwo, ofOther, ofNone]}`);
   });
 
   test("in Node there is none", async () => {
