@@ -5,14 +5,14 @@ use std::num::NonZeroUsize;
 #[cfg(feature = "candle")]
 use crate::ops::candle::Candle;
 #[cfg(feature = "webgpu")]
-use crate::ops::{auto::Auto, gpu::Gpu};
+use crate::ops::gpu::Gpu;
 use crate::{
     batches::{Batches, Computes, Limits},
     error::{Code, Error, Result},
     head::{OutputKind, Vectors, normalize},
     load::{CONFIG, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
     model::{Architecture, StaticPlan, StaticTable, pipeline},
-    ops::{Device, Effort, Executor, cpu::Cpu, host::Host, on_executor},
+    ops::{Device, Effort, Executor, Processor, host::Host, on_executor},
     platform::{Files, Pacer},
     sparse::SparseVector,
     text::{Batch, Encoded, Form, Prompts, Role, Tokenizer},
@@ -123,9 +123,7 @@ enum Model {
 
 /// A transformer on the executor that it was loaded for.
 enum OnExecutor {
-    #[cfg(feature = "webgpu")]
-    Auto(Box<Transformer<Auto>>),
-    Cpu(Box<Transformer<Cpu>>),
+    Cpu(Box<Transformer<Processor>>),
     #[cfg(feature = "candle")]
     Candle(Box<Transformer<Candle>>),
     #[cfg(feature = "webgpu")]
@@ -245,8 +243,6 @@ impl Embedder {
             normalize: options.normalize,
         };
         let transformer = match Executor::open(request.device, request.threads).await? {
-            #[cfg(feature = "webgpu")]
-            Executor::Auto(ops) => OnExecutor::Auto(Box::new(Transformer::load(session, ops, plan, request).await?)),
             Executor::Cpu(ops) => OnExecutor::Cpu(Box::new(Transformer::load(session, ops, plan, request).await?)),
             #[cfg(feature = "candle")]
             Executor::Candle(ops) => {
@@ -398,7 +394,7 @@ impl Embedder {
     pub fn is_on_gpu(&self) -> bool {
         match &self.model {
             #[cfg(feature = "webgpu")]
-            Model::Transformer(OnExecutor::Auto(transformer)) => transformer.ops().is_on_gpu(),
+            Model::Transformer(OnExecutor::Cpu(transformer)) => transformer.ops().is_on_gpu(),
             #[cfg(feature = "webgpu")]
             Model::Transformer(OnExecutor::Gpu(_)) => true,
             _ => false,
@@ -460,7 +456,7 @@ impl Computes for Model {
     #[cfg_attr(not(feature = "webgpu"), allow(unused_variables, reason = "there is nothing to consider"))]
     async fn consider(&self, effort: &Effort) {
         #[cfg(feature = "webgpu")]
-        if let Model::Transformer(OnExecutor::Auto(transformer)) = self {
+        if let Model::Transformer(OnExecutor::Cpu(transformer)) = self {
             transformer.ops().consider(effort, &**transformer).await;
         }
     }

@@ -11,7 +11,7 @@ use crate::ops::{auto::Auto, gpu::Gpu};
 use crate::{
     error::{Code, Error, Result},
     model::{Architecture, Config, Network, NetworkPlan, Purpose, pipeline},
-    ops::{Device, Executor, Ops, Pack, cpu::Cpu},
+    ops::{Device, Executor, Ops, Pack, Processor},
     platform::{Body, Files, Pacer},
     text::{Batch, Form, Tokenizer},
     weights::{
@@ -289,8 +289,6 @@ impl<'a, F: Files, W: Watch> Session<'a, F, W> {
         request: &Request,
     ) -> Result<AnyEngine> {
         Ok(match Executor::open(request.device, request.threads).await? {
-            #[cfg(feature = "webgpu")]
-            Executor::Auto(ops) => AnyEngine::Auto(Box::new(self.engine(ops, architecture, purpose, request).await?)),
             Executor::Cpu(ops) => AnyEngine::Cpu(Box::new(self.engine(ops, architecture, purpose, request).await?)),
             #[cfg(feature = "candle")]
             Executor::Candle(ops) => {
@@ -310,9 +308,7 @@ pub struct Engine<O: Ops> {
 
 /// An engine on the executor that was asked for.
 pub enum AnyEngine {
-    #[cfg(feature = "webgpu")]
-    Auto(Box<Engine<Auto>>),
-    Cpu(Box<Engine<Cpu>>),
+    Cpu(Box<Engine<Processor>>),
     #[cfg(feature = "candle")]
     Candle(Box<Engine<Candle>>),
     #[cfg(feature = "webgpu")]

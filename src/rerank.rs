@@ -123,7 +123,7 @@ impl Reranker {
     pub fn is_on_gpu(&self) -> bool {
         match &self.engine {
             #[cfg(feature = "webgpu")]
-            AnyEngine::Auto(engine) => engine.ops.is_on_gpu(),
+            AnyEngine::Cpu(engine) => engine.ops.is_on_gpu(),
             #[cfg(feature = "webgpu")]
             AnyEngine::Gpu(_) => true,
             _ => false,
@@ -171,7 +171,7 @@ impl Computes for AnyEngine {
     #[cfg_attr(not(feature = "webgpu"), allow(unused_variables, reason = "there is nothing to consider"))]
     async fn consider(&self, effort: &Effort) {
         #[cfg(feature = "webgpu")]
-        if let AnyEngine::Auto(engine) = self {
+        if let AnyEngine::Cpu(engine) = self {
             engine.ops.consider(effort, &**engine).await;
         }
     }

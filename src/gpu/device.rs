@@ -89,7 +89,7 @@ impl Device {
         let offered = adapter.limits();
         let descriptor = DeviceDescriptor {
             label: Some("wick"),
-            required_features: adapter.features() & Features::TIMESTAMP_QUERY,
+            required_features: adapter.features() & (Features::TIMESTAMP_QUERY | Features::SHADER_F16),
             // The portable limits are enough for everything but size.
             required_limits: Limits {
                 max_buffer_size: offered.max_buffer_size,
@@ -125,7 +125,8 @@ impl Device {
         let device = Arc::new(Self {
             device,
             queue,
-            name: format!("{} ({})", info.name, info.backend),
+            // Browsers keep it to themselves.
+            name: format!("{} ({})", if info.name.is_empty() { "a GPU" } else { &info.name }, info.backend),
             is_software: info.device_type == DeviceType::Cpu,
             pipelines: Mutex::default(),
             state,
@@ -150,6 +151,11 @@ impl Device {
     pub fn binding_limit(&self) -> u64 {
         let limits = self.device.limits();
         limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+    }
+
+    /// Whether kernels may compute in half precision.
+    pub fn has_half(&self) -> bool {
+        self.device.features().contains(Features::SHADER_F16)
     }
 
     /// Whether it tells how long kernels take.

@@ -98,6 +98,14 @@ impl Tile {
         8 * across
     }
 
+    /// What stands for `{{NAME}}` in a product with weights in a form, computed in some precision.
+    fn constants(self, form: Form, number: &str) -> Vec<(&'static str, String)> {
+        let (rows, across, down) = self.shape();
+        let numbers = [("ROWS", rows), ("THREADS_X", across), ("THREADS_Y", down), ("BLOCKS", self.blocks())];
+        let names = [("FORM", form.name()), ("NUMBER", number)].map(|(name, value)| (name, value.to_owned()));
+        numbers.map(|(name, number)| (name, number.to_string())).into_iter().chain(names).collect()
+    }
+
     /// The one for a product of so many columns, both halves of a gated map counted.
     pub fn for_product(rows: usize, columns: usize) -> Self {
         let large = rows.div_ceil(Tile::Large.rows()) * columns.div_ceil(Tile::Large.columns());
@@ -114,6 +122,8 @@ impl Tile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kernel {
     Linear(Form, Tile),
+    /// The same with weights in half precision, and products in it too, where the device has `shader-f16`.
+    LinearHalf(Tile),
     VocabMax(Form, Tile),
     /// With the components of a head, rounded up.
     Attention(usize),
@@ -121,6 +131,8 @@ pub enum Kernel {
     Add,
     Gate,
     Pool,
+    /// Runs in no model: it tells what the device can do.
+    Peak,
 }
 
 /// Components of a head that attention is compiled for.
@@ -137,46 +149,50 @@ impl Kernel {
         let products = Form::ALL.into_iter().flat_map(|form| Tile::ALL.map(|tile| (form, tile)));
         products
             .flat_map(|(form, tile)| [Kernel::Linear(form, tile), Kernel::VocabMax(form, tile)])
+            .chain(Tile::ALL.map(Kernel::LinearHalf))
             .chain(HEAD_WIDTHS.map(Kernel::Attention))
-            .chain([Kernel::Norm, Kernel::Add, Kernel::Gate, Kernel::Pool])
+            .chain([Kernel::Norm, Kernel::Add, Kernel::Gate, Kernel::Pool, Kernel::Peak])
             .collect()
+    }
+
+    /// Whether it computes in half precision.
+    pub const fn is_half(self) -> bool {
+        matches!(self, Kernel::LinearHalf(_))
     }
 
     /// Its file, and its row in a table of times.
     pub const fn name(self) -> &'static str {
         match self {
-            Kernel::Linear(..) => "linear",
+            Kernel::Linear(..) | Kernel::LinearHalf(_) => "linear",
             Kernel::VocabMax(..) => "vocab_max",
             Kernel::Attention(_) => "attention",
             Kernel::Norm => "norm",
             Kernel::Add => "add",
             Kernel::Gate => "gate",
             Kernel::Pool => "pool",
+            Kernel::Peak => "peak",
         }
     }
 
     /// How many buffers it reads, and how many it writes, in the order of their bindings after the parameters.
     pub const fn bindings(self) -> (usize, usize) {
         match self {
-            Kernel::Linear(..) => (4, 1),
+            Kernel::Linear(..) | Kernel::LinearHalf(_) => (4, 1),
             Kernel::VocabMax(..) => (5, 1),
             Kernel::Attention(_) => (4, 1),
             Kernel::Norm => (4, 2),
             Kernel::Add => (2, 1),
             Kernel::Gate => (1, 1),
             Kernel::Pool => (2, 1),
+            Kernel::Peak => (0, 1),
         }
     }
 
     /// What stands for `{{NAME}}` in its source.
     pub fn constants(self) -> Vec<(&'static str, String)> {
         match self {
-            Kernel::Linear(form, tile) | Kernel::VocabMax(form, tile) => {
-                let (rows, across, down) = tile.shape();
-                let numbers = [("ROWS", rows), ("THREADS_X", across), ("THREADS_Y", down), ("BLOCKS", tile.blocks())];
-                let numbers = numbers.map(|(name, number)| (name, number.to_string()));
-                numbers.into_iter().chain([("FORM", form.name().to_owned())]).collect()
-            }
+            Kernel::Linear(form, tile) | Kernel::VocabMax(form, tile) => tile.constants(form, "f32"),
+            Kernel::LinearHalf(tile) => tile.constants(Form::F16, "f16"),
             Kernel::Attention(width) => {
                 vec![("WIDTH", (width / 4).to_string())]
             }

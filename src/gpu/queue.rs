@@ -66,10 +66,12 @@ pub struct Dispatch<'a> {
     pub parameters: &'a [u32],
     /// In the order of its bindings.
     pub buffers: &'a [Binding],
+    /// Products that it adds up, for who measures.
+    pub products: f64,
 }
 
 enum Command {
-    Dispatch { kernel: Kernel, grid: Grid, bindings: Vec<Binding> },
+    Dispatch { kernel: Kernel, grid: Grid, bindings: Vec<Binding>, products: f64 },
     Copy { source: Binding, target: Buffer },
 }
 
@@ -176,10 +178,10 @@ impl Queue {
         let proof = recorder.upload(&receipt.to_le_bytes());
         let state = &mut *recorder.state;
         let commands = mem::take(&mut state.commands);
-        let kernels: Vec<Kernel> = commands
+        let kernels: Vec<(Kernel, f64)> = commands
             .iter()
             .filter_map(|command| match command {
-                Command::Dispatch { kernel, .. } => Some(*kernel),
+                Command::Dispatch { kernel, products, .. } => Some((*kernel, *products)),
                 Command::Copy { .. } => None,
             })
             .collect();
@@ -238,7 +240,7 @@ impl Queue {
                     pass = None;
                     encoder.copy_buffer_to_buffer(&source.buffer, source.offset, target, 0, source.size);
                 }
-                Command::Dispatch { kernel, grid, bindings } => {
+                Command::Dispatch { kernel, grid, bindings, .. } => {
                     let pipeline = self.device.pipeline(*kernel);
                     let entries: Vec<_> = bindings
                         .iter()
@@ -277,7 +279,7 @@ struct Sent {
     /// Bytes of all that is read.
     mapped: u64,
     receipt: u32,
-    timed: Vec<Kernel>,
+    timed: Vec<(Kernel, f64)>,
 }
 
 impl Recorder<'_> {
@@ -313,7 +315,7 @@ impl Recorder<'_> {
 
     /// Starts a kernel after all that was recorded.
     pub fn dispatch(&mut self, dispatch: &Dispatch) -> Result<()> {
-        let Dispatch { kernel, grid, parameters, buffers } = *dispatch;
+        let Dispatch { kernel, grid, parameters, buffers, products } = *dispatch;
         let (read, written) = kernel.bindings();
         if buffers.len() != read + written || grid.iter().any(|&count| count as usize > MOST_WORKGROUPS) {
             let message = format!("{kernel:?} of {grid:?} workgroups with {} buffers", buffers.len());
@@ -325,7 +327,7 @@ impl Recorder<'_> {
         let bytes: Vec<u8> = parameters.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut bindings = vec![self.upload(&bytes)];
         bindings.extend_from_slice(buffers);
-        self.state.commands.push(Command::Dispatch { kernel, grid, bindings });
+        self.state.commands.push(Command::Dispatch { kernel, grid, bindings, products });
         Ok(())
     }
 }

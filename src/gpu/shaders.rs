@@ -4,7 +4,7 @@
 
 use super::plan::Kernel;
 
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 16] = [
     ("add", include_str!("shaders/add.wgsl")),
     ("attention", include_str!("shaders/attention.wgsl")),
     ("gate", include_str!("shaders/gate.wgsl")),
@@ -12,8 +12,11 @@ const FILES: [(&str, &str); 13] = [
     ("math", include_str!("shaders/math.wgsl")),
     ("nan", include_str!("shaders/nan.wgsl")),
     ("norm", include_str!("shaders/norm.wgsl")),
+    ("peak", include_str!("shaders/peak.wgsl")),
     ("pool", include_str!("shaders/pool.wgsl")),
     ("product", include_str!("shaders/product.wgsl")),
+    ("sums_f16", include_str!("shaders/sums_f16.wgsl")),
+    ("sums_f32", include_str!("shaders/sums_f32.wgsl")),
     ("vocab_max", include_str!("shaders/vocab_max.wgsl")),
     ("weights_f16", include_str!("shaders/weights_f16.wgsl")),
     ("weights_f32", include_str!("shaders/weights_f32.wgsl")),
@@ -22,7 +25,8 @@ const FILES: [(&str, &str); 13] = [
 
 /// The whole source of a kernel.
 pub fn source(kernel: Kernel) -> String {
-    expanded(kernel.name(), &kernel.constants())
+    let enable = if kernel.is_half() { "enable f16;\n" } else { "" };
+    enable.to_owned() + &expanded(kernel.name(), &kernel.constants())
 }
 
 fn expanded(name: &str, constants: &[(&str, String)]) -> String {
@@ -58,15 +62,19 @@ mod tests {
 
     use super::*;
 
-    /// Each variant is valid WGSL, asks for nothing but the core of it (of which unpacking half precision is a part), keeps the portable limits, and has the bindings that its plan says.
+    /// Each variant is valid WGSL, asks for nothing but the core of it (of which unpacking half precision is a part) and, where its plan says so, for half precision, keeps the portable
+    /// limits, and has the bindings that its plan says.
     #[test]
     fn every_kernel_is_valid_without_a_device() {
         for kernel in Kernel::all() {
             let source = source(kernel);
-            assert!(!source.contains("{{") && !source.contains('#') && !source.contains("enable "), "{kernel:?}");
+            assert!(!source.contains("{{") && !source.contains('#'), "{kernel:?}");
+            assert_eq!(source.contains("enable "), kernel.is_half(), "{kernel:?}");
             let module = wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{kernel:?}: {}", error.emit_to_string(&source)));
-            let core = valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+            let half =
+                if kernel.is_half() { valid::Capabilities::SHADER_FLOAT16 } else { valid::Capabilities::empty() };
+            let core = valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32 | half;
             let mut validator = valid::Validator::new(valid::ValidationFlags::all(), core);
             let info = validator.validate(&module);
             info.unwrap_or_else(|error| panic!("{kernel:?}: {}", error.emit_to_string(&source)));

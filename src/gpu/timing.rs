@@ -27,6 +27,15 @@ pub struct Profile {
 pub struct KernelTime {
     pub count: usize,
     pub milliseconds: f64,
+    /// Products of two numbers that were added to a sum.
+    pub products: f64,
+}
+
+impl KernelTime {
+    /// 1e9 floating-point operations a second, of which each product and its sum are two.
+    pub fn gflops(&self) -> f64 {
+        2e-6 * self.products / self.milliseconds.max(f64::MIN_POSITIVE)
+    }
 }
 
 /// The clock's readings of a submission: before and after each dispatch.
@@ -80,20 +89,24 @@ impl Clock {
 }
 
 impl Profile {
-    /// Adds the readings of kernels that ran in this order; `period` is nanoseconds of a tick.
-    pub fn add(&mut self, kernels: &[Kernel], readings: &[u8], period: f32) {
+    /// Adds the readings of kernels that ran in this order, each with its products; `period` is nanoseconds of a tick.
+    pub fn add(&mut self, kernels: &[(Kernel, f64)], readings: &[u8], period: f32) {
         let tick = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte));
-        for (kernel, reading) in kernels.iter().zip(readings.chunks_exact(16)) {
+        for ((kernel, products), reading) in kernels.iter().zip(readings.chunks_exact(16)) {
             let (start, end) = (tick(&reading[..8]), tick(&reading[8..]));
             let name = match kernel {
                 Kernel::Linear(form, tile) | Kernel::VocabMax(form, tile) => {
                     format!("{} {} {}x{}", kernel.name(), form.name(), tile.rows(), tile.columns())
+                }
+                Kernel::LinearHalf(tile) => {
+                    format!("{} f16 {}x{} in half", kernel.name(), tile.rows(), tile.columns())
                 }
                 Kernel::Attention(width) => format!("attention {width}"),
                 _ => kernel.name().to_owned(),
             };
             let time = self.kernels.entry(name).or_default();
             time.count += 1;
+            time.products += products;
             // Some devices' clocks run backwards between two readings.
             time.milliseconds += end.saturating_sub(start) as f64 * f64::from(period) / 1e6;
         }
@@ -111,9 +124,10 @@ mod tests {
         let readings = [[10u64, 1_000_010], [20, 500_020], [30, 20]];
         let bytes: Vec<u8> = readings.iter().flatten().flat_map(|tick| tick.to_le_bytes()).collect();
         let mut profile = Profile::default();
-        profile.add(&[linear, Kernel::Add, linear], &bytes, 2.0);
-        let linear = KernelTime { count: 2, milliseconds: 2.0 };
+        profile.add(&[(linear, 3e9), (Kernel::Add, 0.0), (linear, 1e9)], &bytes, 2.0);
+        let linear = KernelTime { count: 2, milliseconds: 2.0, products: 4e9 };
+        assert!((linear.gflops() - 4000.0).abs() < 1e-9);
         assert_eq!(profile.kernels["linear f16 16x64"], linear);
-        assert_eq!(profile.kernels["add"], KernelTime { count: 1, milliseconds: 1.0 });
+        assert_eq!(profile.kernels["add"], KernelTime { count: 1, milliseconds: 1.0, products: 0.0 });
     }
 }

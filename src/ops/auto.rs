@@ -44,7 +44,7 @@ const LONG: [usize; 2] = [8, 64];
 fn lowest(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F32 => 0.999_99,
-        Dtype::F16 => 0.999_9,
+        Dtype::F16 => 0.999_5,
         Dtype::Int8 => 0.98,
     }
 }
@@ -340,6 +340,13 @@ impl Auto {
         Self { cpu, state: Arc::default() }
     }
 
+    /// On the processor for good.
+    pub fn alone(cpu: Cpu) -> Self {
+        let auto = Self::new(cpu);
+        auto.set_stage(Stage::Off);
+        auto
+    }
+
     /// Whether the last batch went to the GPU.
     pub fn is_on_gpu(&self) -> bool {
         lock(&self.state).is_on_gpu
@@ -372,10 +379,12 @@ impl Auto {
         }
         // Calls beside this one go on without it.
         self.set_stage(Stage::Off);
-        match self.tried(known, model).await {
+        match self.tried(known.clone(), model).await {
             Ok(None) => self.set_stage(Stage::Off),
             Ok(Some((gpu, costs))) => {
-                if let Ok(text) = serde_json::to_string(&costs) {
+                if known.as_ref() != Some(&costs)
+                    && let Ok(text) = serde_json::to_string(&costs)
+                {
                     remember(&name, &text).await;
                 }
                 self.set_stage(match costs.crossover() {
@@ -543,6 +552,9 @@ impl Ops for Auto {
         };
         if !on_gpu {
             return false;
+        }
+        if gpu.gpu.recover(error).await {
+            return true;
         }
         if error.code() == Code::DeviceLost && gpu.gpu.device().lost().is_none() {
             // A call beside this one has opened it anew.

@@ -24,7 +24,7 @@ use crate::{
     kernels::pool::Pool,
     weights::Values,
 };
-use pack::Proof;
+use pack::{HALF, Proof, SINGLE};
 pub use probe::cosine;
 #[cfg(test)]
 pub use {probe::outputs, tests::gpu as test_gpu};
@@ -48,6 +48,8 @@ struct Kept {
     widest: usize,
     /// Whether a model multiplies with its words.
     has_words: bool,
+    /// Whether half precision was too small for an activation.
+    is_too_large: bool,
     rotations: Vec<Rotations>,
     /// Matrices that were sent and not yet tried.
     untried: Vec<(Matrix, Proof)>,
@@ -154,6 +156,32 @@ impl Gpu {
         self.queue.take_profile()
     }
 
+    /// The most floating-point operations a second that the device was seen to do in f32, in 1e9, where it has a clock.
+    pub async fn peak(&self) -> Result<Option<f64>> {
+        // About 1e10 products: long enough to be measured on any device, and short of what systems take for hung.
+        const GROUPS: usize = 1024;
+        const STEPS: usize = 1024;
+        let gpu = Self { queue: Arc::new(Queue::new(self.queue.device().clone())), ..self.clone() };
+        gpu.set_timing(true);
+        let y = gpu.slot(GROUPS * 256, 4)?;
+        let mut best: Option<f64> = None;
+        // The first ones find the device asleep.
+        for _ in 0..8 {
+            gpu.queue.record().dispatch(&Dispatch {
+                kernel: Kernel::Peak,
+                grid: [GROUPS as u32, 1, 1],
+                parameters: &[STEPS as u32, 0, 0, 0],
+                buffers: &[Binding::first(y.buffer(), size(GROUPS * 256, 4))],
+                products: (GROUPS * 256 * STEPS * 32) as f64,
+            })?;
+            gpu.queue.read(&[Binding::first(y.buffer(), 16)]).await?;
+            for kernel in gpu.take_profile().kernels.values() {
+                best = Some(best.unwrap_or(0.0).max(kernel.gflops()));
+            }
+        }
+        Ok(best)
+    }
+
     fn slot(&self, rows: usize, width: usize) -> Result<Arc<Slot>> {
         self.queue.slot(size(rows, width)).map(Arc::new)
     }
@@ -192,6 +220,7 @@ impl Gpu {
             grid: [across, down, 1],
             parameters: &[groups as u32, 0, 0, 0],
             buffers: &[x.part(&left), x.part(&right), x.part(&slot)],
+            products: 0.0,
         })?;
         *value = Value::Stored(slot.clone());
         Ok(slot)
@@ -272,15 +301,21 @@ impl Gpu {
                 for tile in Tile::ALL.into_iter().filter(|&tile| is_new || tile == Tile::Small) {
                     let x = self.tensor(1, matrix.inputs, &proof.x)?;
                     let gpu = Self { tile: Some(tile), ..self.clone() };
-                    products.push((gpu.product(&x, matrix, None, Activation::None, None)?, proof));
+                    let tolerance = if gpu.is_half(matrix.form) { HALF } else { SINGLE };
+                    products.push((gpu.product(&x, matrix, None, Activation::None, None)?, proof, tolerance));
                 }
             }
-            let rows = self.read_all(&products.iter().map(|(product, _)| product).collect::<Vec<_>>()).await?;
-            for (row, (_, proof)) in rows.iter().zip(&products) {
-                proof.check(row).map_err(|message| probe::refused(self, &message))?;
+            let rows = self.read_all(&products.iter().map(|(product, ..)| product).collect::<Vec<_>>()).await?;
+            for (row, (_, proof, tolerance)) in rows.iter().zip(&products) {
+                proof.check(row, *tolerance).map_err(|message| probe::refused(self, &message))?;
             }
         }
         Ok(())
+    }
+
+    /// Whether products with weights in a form are computed in half precision.
+    fn is_half(&self, form: Form) -> bool {
+        form == Form::F16 && self.device().has_half() && !lock(&self.kept).is_too_large
     }
 
     fn product(
@@ -302,12 +337,14 @@ impl Gpu {
         let source = self.value(x)?;
         let tile = self.tile.unwrap_or_else(|| Tile::for_product(rows, matrix.outputs));
         let columns = if gate.is_some() { tile.columns() / 2 } else { tile.columns() };
+        let kernel =
+            if self.is_half(matrix.form) { Kernel::LinearHalf(tile) } else { Kernel::Linear(matrix.form, tile) };
         let mut recorder = self.queue.record();
         for (part, weights) in &*matrix.parts {
             let width = if gate.is_some() { width } else { part.len() };
             let y_stride = plan::stride(if gate.is_some() { width } else { matrix.outputs });
             recorder.dispatch(&Dispatch {
-                kernel: Kernel::Linear(matrix.form, tile),
+                kernel,
                 grid: [width.div_ceil(columns) as u32, rows.div_ceil(tile.rows()) as u32, 1],
                 parameters: &[
                     rows as u32,
@@ -328,6 +365,7 @@ impl Gpu {
                     self.or_unread(bias),
                     Binding::first(slot.buffer(), size(rows, y_stride)),
                 ],
+                products: (rows * part.len()) as f64 * matrix.inputs as f64,
             })?;
         }
         drop(recorder);
@@ -352,6 +390,7 @@ impl Gpu {
                 half_number(gate),
             ],
             buffers: &[x.part(&source), Binding::first(slot.buffer(), size(x.rows, width))],
+            products: 0.0,
         })?;
         Ok(Self::stored(x.rows, width, slot))
     }
@@ -417,6 +456,7 @@ impl Gpu {
                 },
                 x.part(&slot),
             ],
+            products: 0.0,
         })?;
         if let Some((.., sum)) = sum {
             *value = Value::Stored(sum);
@@ -569,6 +609,8 @@ impl Ops for Gpu {
                 bias.unwrap_or_else(|| self.unread()),
                 Binding::first(slot.buffer(), size(qkv.rows, inner)),
             ],
+            // Scores, and what they weigh; of a window, too, all of them.
+            products: spans.iter().map(|span| 2.0 * (span.len() * span.len()) as f64 * inner as f64).sum(),
         })?;
         drop(recorder);
         Ok(Self::stored(qkv.rows, inner, slot))
@@ -615,6 +657,7 @@ impl Ops for Gpu {
             grid: [stride.div_ceil(64) as u32, across, down],
             parameters: &parameters,
             buffers: &[x.part(&source), uploaded, Binding::first(slot.buffer(), size(spans.len(), width))],
+            products: 0.0,
         })?;
         drop(recorder);
         Ok(Self::stored(spans.len(), width, slot))
@@ -660,6 +703,7 @@ impl Ops for Gpu {
                     uploaded.clone(),
                     Binding::first(slot.buffer(), size(spans.len(), count)),
                 ],
+                products: (x.rows * part.len()) as f64 * matrix.inputs as f64,
             })?;
         }
         drop(recorder);
@@ -670,6 +714,12 @@ impl Ops for Gpu {
         self.try_matrices().await?;
         let has_words = lock(&self.kept).has_words;
         if has_words { self.try_kernels(true).await } else { Ok(()) }
+    }
+
+    /// Activations beyond 65,504, which some T5 have, are infinite in half precision: then the model goes on in f32.
+    async fn recover(&self, error: &Error) -> bool {
+        let was_half = error.code() == Code::NotFinite && self.device().has_half();
+        was_half && !std::mem::replace(&mut lock(&self.kept).is_too_large, true)
     }
 
     fn batch_tokens(&self) -> usize {

@@ -149,11 +149,25 @@ impl std::str::FromStr for Device {
     }
 }
 
+/// What computes on the processor. With a GPU in the build that may take one in, and there is no other: each executor makes a module larger.
+#[cfg(feature = "webgpu")]
+pub type Processor = auto::Auto;
+#[cfg(not(feature = "webgpu"))]
+pub type Processor = cpu::Cpu;
+
+#[cfg(feature = "webgpu")]
+fn processor(cpu: cpu::Cpu, device: Device) -> Processor {
+    if device == Device::Auto { Processor::new(cpu) } else { Processor::alone(cpu) }
+}
+
+#[cfg(not(feature = "webgpu"))]
+fn processor(cpu: cpu::Cpu, _: Device) -> Processor {
+    cpu
+}
+
 /// An executor of this build.
 pub enum Executor {
-    #[cfg(feature = "webgpu")]
-    Auto(auto::Auto),
-    Cpu(cpu::Cpu),
+    Cpu(Processor),
     #[cfg(feature = "candle")]
     Candle(candle::Candle),
     #[cfg(feature = "webgpu")]
@@ -164,11 +178,7 @@ impl Executor {
     /// The one for a device, if this build and this machine have it. Threads are the processor's.
     pub async fn open(device: Device, threads: Option<NonZeroUsize>) -> Result<Self> {
         match device {
-            #[cfg(feature = "webgpu")]
-            Device::Auto => Ok(Self::Auto(auto::Auto::new(cpu::Cpu::new(Pool::with(threads))))),
-            #[cfg(not(feature = "webgpu"))]
-            Device::Auto => Ok(Self::Cpu(cpu::Cpu::new(Pool::with(threads)))),
-            Device::Cpu => Ok(Self::Cpu(cpu::Cpu::new(Pool::with(threads)))),
+            Device::Auto | Device::Cpu => Ok(Self::Cpu(processor(cpu::Cpu::new(Pool::with(threads)), device))),
             #[cfg(feature = "candle")]
             Device::Reference | Device::Cuda | Device::Metal => candle::Candle::on(device).map(Self::Candle),
             #[cfg(not(feature = "candle"))]
@@ -196,8 +206,6 @@ fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
 macro_rules! on_executor {
     ($kind:ident, $value:expr, $made:ident => $expression:expr) => {
         match $value {
-            #[cfg(feature = "webgpu")]
-            $kind::Auto($made) => $expression,
             $kind::Cpu($made) => $expression,
             #[cfg(feature = "candle")]
             $kind::Candle($made) => $expression,

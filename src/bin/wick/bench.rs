@@ -59,14 +59,14 @@ impl Bench {
                 rounds.push(milliseconds(start));
             }
         }
-        let kernels = kernel_times(&embedder, &texts, self.batch)?;
+        let (kernels, peak) = kernel_times(&embedder, &texts, self.batch)?;
         let (call_ms, round_ms) = (median(&mut calls), median(&mut rounds));
         let rate = tokens as f64 / round_ms * 1e3;
         let count = texts.len();
         let said = if self.json {
             let line = serde_json::json!({
                 "texts": count, "tokens": tokens, "rounds": self.rounds, "load_ms": load_ms,
-                "call_ms": call_ms, "round_ms": round_ms, "tokens_per_s": rate, "kernels": kernels,
+                "call_ms": call_ms, "round_ms": round_ms, "tokens_per_s": rate, "kernels": kernels, "peak_gflops": peak,
             });
             line.to_string()
         } else {
@@ -74,19 +74,19 @@ impl Bench {
             format!(
                 "{count} texts of {tokens} tokens in {round_ms:.1} ms: {rate:.0} tokens/s (median of {rounds})\n\
                  a call: {call_ms:.2} ms (median); loading: {load_ms:.0} ms{}",
-                table(&kernels)
+                table(&kernels, peak)
             )
         };
         writeln!(io::stdout(), "{said}").map_err(file_error(Path::new("standard output")))
     }
 }
 
-/// What a kernel did in a round of its own: by name how often it ran, and its milliseconds in all. Empty where the device has no clock.
-type Kernels = BTreeMap<String, (usize, f64)>;
+/// What a kernel did in a round of its own: by name how often it ran, its milliseconds in all, and 1e9 floating-point operations a second. Empty where the device has no clock.
+type Kernels = BTreeMap<String, (usize, f64, f64)>;
 
 #[cfg(feature = "webgpu")]
-fn kernel_times(embedder: &Embedder, texts: &[String], batch: Option<NonZeroUsize>) -> Result<Kernels> {
-    let Some(gpu) = embedder.gpu() else { return Ok(Kernels::new()) };
+fn kernel_times(embedder: &Embedder, texts: &[String], batch: Option<NonZeroUsize>) -> Result<(Kernels, Option<f64>)> {
+    let Some(gpu) = embedder.gpu() else { return Ok((Kernels::new(), None)) };
     gpu.take_profile();
     gpu.set_timing(true);
     for texts in texts.chunks(batch.map_or(texts.len(), NonZeroUsize::get)) {
@@ -94,22 +94,32 @@ fn kernel_times(embedder: &Embedder, texts: &[String], batch: Option<NonZeroUsiz
     }
     gpu.set_timing(false);
     let kernels = gpu.take_profile().kernels.into_iter();
-    Ok(kernels.map(|(name, time)| (name, (time.count, time.milliseconds))).collect())
+    let kernels = kernels.map(|(name, time)| (name, (time.count, time.milliseconds, time.gflops()))).collect();
+    Ok((kernels, block_on(gpu.peak())?))
 }
 
 #[cfg(not(feature = "webgpu"))]
-fn kernel_times(_: &Embedder, _: &[String], _: Option<NonZeroUsize>) -> Result<Kernels> {
-    Ok(Kernels::new())
+fn kernel_times(_: &Embedder, _: &[String], _: Option<NonZeroUsize>) -> Result<(Kernels, Option<f64>)> {
+    Ok((Kernels::new(), None))
 }
 
-/// A line for each kernel, longest first.
-fn table(kernels: &Kernels) -> String {
+/// A line for each kernel, longest first, and what it reaches of the device's peak, which is that of f32.
+fn table(kernels: &Kernels, peak: Option<f64>) -> String {
     let mut rows: Vec<_> = kernels.iter().collect();
-    rows.sort_by(|(_, (_, left)), (_, (_, right))| right.total_cmp(left));
-    let lines = rows
-        .iter()
-        .map(|(name, (count, ms))| format!("\n{name:<24} {count:>6} x {:>9.4} ms = {ms:>9.2} ms", ms / *count as f64));
-    lines.collect()
+    rows.sort_by(|(_, (_, left, _)), (_, (_, right, _))| right.total_cmp(left));
+    let line = |(name, (count, ms, gflops)): &(&String, &(usize, f64, f64))| {
+        let each = ms / *count as f64;
+        let share = match peak {
+            Some(peak) if *gflops > 0.0 => {
+                format!("  {gflops:>9.1} GFLOP/s, {:.1} % of the peak", 100.0 * gflops / peak)
+            }
+            _ => String::new(),
+        };
+        format!("\n{name:<24} {count:>6} x {each:>9.4} ms = {ms:>9.2} ms{share}")
+    };
+    let lines: String = rows.iter().map(line).collect();
+    let peak = peak.map(|peak| format!("\npeak in f32: {peak:.0} GFLOP/s"));
+    lines + &peak.unwrap_or_default()
 }
 
 fn milliseconds(start: Instant) -> f64 {

@@ -1,5 +1,5 @@
 // A tile of x Wᵀ. Each thread keeps ROWS rows of four columns at two places, so that a tile may lie in both halves of a gated map.
-// Every sum runs over the inputs in their order by fused steps, whatever the tile: a row's bits do not depend on its neighbours.
+// Every sum runs over the inputs in their order by the same steps, whatever the tile: a row's bits do not depend on its neighbours.
 const ROWS = {{ROWS}}u;
 const THREADS_X = {{THREADS_X}}u;
 const THREADS_Y = {{THREADS_Y}}u;
@@ -14,9 +14,10 @@ const STRIDE = BLOCKS + 1u;
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 #import weights_{{FORM}}
+#import sums_{{NUMBER}}
 
-var<workgroup> tile_x: array<vec4<f32>, TILE_ROWS * STRIDE>;
-var<workgroup> tile_w: array<vec4<f32>, 4u * BLOCKS * GROUPS>;
+var<workgroup> tile_x: array<Four, TILE_ROWS * STRIDE>;
+var<workgroup> tile_w: array<Four, 4u * BLOCKS * GROUPS>;
 
 // Rows from `first` on, up to `end`; columns from `left` on up to `left_end` for the first half of the groups, and the same for
 // the second. `blocks` are those of x's rows, `outputs` the columns of the matrix.
@@ -37,7 +38,7 @@ fn multiply(
                 // A row beyond the end is computed with the last one, and dropped.
                 value = x[min(first + row, end - 1u) * blocks + block];
             }
-            tile_x[row * STRIDE + at % BLOCKS] = value;
+            tile_x[row * STRIDE + at % BLOCKS] = Four(value);
         }
         for (var at = thread; at < GROUPS * BLOCKS; at += THREADS) {
             let group = at % GROUPS;
@@ -57,10 +58,10 @@ fn multiply(
                 if column + 3u < column_end { d = four_weights(place + 3u); }
             }
             let into = 4u * (at / GROUPS) * GROUPS + group;
-            tile_w[into] = vec4<f32>(a.x, b.x, c.x, d.x);
-            tile_w[into + GROUPS] = vec4<f32>(a.y, b.y, c.y, d.y);
-            tile_w[into + 2u * GROUPS] = vec4<f32>(a.z, b.z, c.z, d.z);
-            tile_w[into + 3u * GROUPS] = vec4<f32>(a.w, b.w, c.w, d.w);
+            tile_w[into] = Four(vec4<f32>(a.x, b.x, c.x, d.x));
+            tile_w[into + GROUPS] = Four(vec4<f32>(a.y, b.y, c.y, d.y));
+            tile_w[into + 2u * GROUPS] = Four(vec4<f32>(a.z, b.z, c.z, d.z));
+            tile_w[into + 3u * GROUPS] = Four(vec4<f32>(a.w, b.w, c.w, d.w));
         }
         workgroupBarrier();
         for (var block = 0u; block < BLOCKS; block++) {
@@ -76,16 +77,8 @@ fn multiply(
 #repeat ROW {{ROWS}}
             {
                 let value = tile_x[({{ROW}}u * THREADS_Y + down) * STRIDE + block];
-                var sum = (*sums)[2u * {{ROW}}u];
-                sum = fma(vec4<f32>(value.x), l0, sum);
-                sum = fma(vec4<f32>(value.y), l1, sum);
-                sum = fma(vec4<f32>(value.z), l2, sum);
-                (*sums)[2u * {{ROW}}u] = fma(vec4<f32>(value.w), l3, sum);
-                sum = (*sums)[2u * {{ROW}}u + 1u];
-                sum = fma(vec4<f32>(value.x), r0, sum);
-                sum = fma(vec4<f32>(value.y), r1, sum);
-                sum = fma(vec4<f32>(value.z), r2, sum);
-                (*sums)[2u * {{ROW}}u + 1u] = fma(vec4<f32>(value.w), r3, sum);
+                (*sums)[2u * {{ROW}}u] = added((*sums)[2u * {{ROW}}u], value, l0, l1, l2, l3);
+                (*sums)[2u * {{ROW}}u + 1u] = added((*sums)[2u * {{ROW}}u + 1u], value, r0, r1, r2, r3);
             }
 #end
         }

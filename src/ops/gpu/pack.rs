@@ -55,7 +55,11 @@ fn blocks<T: Copy, const N: usize>(
 /// piece in which it was sent.
 const TRIED: usize = 256;
 
-/// A row, some of its products with a matrix, and how far a sum in another order may be off.
+/// How far a product may be off, as a share of the sum of its terms' sizes: for sums in another order, and in half precision.
+pub const SINGLE: f32 = 1e-5;
+pub const HALF: f32 = 2e-3;
+
+/// A row, some of its products with a matrix, and the sums of their terms' sizes.
 pub struct Proof {
     pub x: Vec<f32>,
     count: usize,
@@ -65,7 +69,7 @@ pub struct Proof {
 struct Tried {
     output: usize,
     product: f32,
-    allowed: f32,
+    size: f32,
 }
 
 impl Proof {
@@ -85,21 +89,21 @@ impl Proof {
                 }
             }
             let [product, size] = sums.map(|sums| sums.iter().sum::<f32>());
-            tried.push(Tried { output, product, allowed: 1e-5 * size + f32::MIN_POSITIVE });
+            tried.push(Tried { output, product, size });
         }
         Self { x, count: outputs, tried }
     }
 
     /// Compares a product from elsewhere; says what is wrong with it.
-    pub fn check(&self, product: &[f32]) -> Result<(), String> {
+    pub fn check(&self, product: &[f32], tolerance: f32) -> Result<(), String> {
         let (count, inputs) = (self.count, self.x.len());
         if product.len() != count {
             return Err(format!("{} products of {count}", product.len()));
         }
-        for &Tried { output, product: want, allowed } in &self.tried {
+        for &Tried { output, product: want, size } in &self.tried {
             let got = product[output];
             let error = (got - want).abs();
-            if error.is_nan() || error > allowed {
+            if error.is_nan() || error > tolerance * size + f32::MIN_POSITIVE {
                 return Err(format!("output {output} of a matrix of {count} x {inputs} is {got}, not {want}"));
             }
         }
@@ -150,17 +154,17 @@ mod tests {
         let mut weights: Vec<f32> = (0..512).map(|at| (at as f32 * 0.37).sin()).collect();
         let proof = Proof::of(&Values::F32(weights.clone()), 4, 128);
         let product = products(&weights);
-        assert_eq!(proof.check(&product), Ok(()));
-        assert!(proof.check(&product[..3]).is_err());
+        assert_eq!(proof.check(&product, SINGLE), Ok(()));
+        assert!(proof.check(&product[..3], SINGLE).is_err());
         weights[130] += 0.05;
-        assert!(proof.check(&products(&weights)).expect_err("wrong").starts_with("output 1 of"));
-        assert!(proof.check(&[f32::NAN; 4]).is_err());
+        assert!(proof.check(&products(&weights), SINGLE).expect_err("wrong").starts_with("output 1 of"));
+        assert!(proof.check(&[f32::NAN; 4], SINGLE).is_err());
         // Four inputs of each output, as a piece at its smallest has them.
         let mut weights: Vec<f32> = (0..128 * 1000).map(|at| (at as f32 * 0.37).sin()).collect();
         let proof = Proof::of(&Values::F32(weights.clone()), 1000, 128);
         assert!(proof.tried.len() == TRIED && proof.tried[TRIED - 1].output > 990);
-        assert_eq!(proof.check(&products(&weights)), Ok(()));
+        assert_eq!(proof.check(&products(&weights), SINGLE), Ok(()));
         weights.chunks_exact_mut(128).for_each(|row| row[60..64].fill(0.0));
-        assert!(proof.check(&products(&weights)).is_err());
+        assert!(proof.check(&products(&weights), SINGLE).is_err());
     }
 }

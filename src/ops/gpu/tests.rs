@@ -106,16 +106,47 @@ fn linear_maps_in_every_form_and_tile() {
             let (values, w) = in_form(&w, inputs, form);
             let want = reference::linear(&x, &w, bias, inputs, activation);
             let linear = map(&gpu, values, outputs, inputs, bias);
-            let [large, small] = Tile::ALL.map(|tile| {
-                let gpu = with_tile(&gpu, tile);
-                let x = gpu.tensor(rows, inputs, &x).expect("memory");
-                read(&gpu, &gpu.linear(&x, &linear, activation).expect("recorded"))
-            });
-            close(&what, &large, &want, 2e-6 * (inputs as f64).sqrt());
-            same_bits(&what, &large, &small);
+            let computed = |gpu: &Gpu| {
+                let [large, small] = Tile::ALL.map(|tile| {
+                    let gpu = with_tile(gpu, tile);
+                    let x = gpu.tensor(rows, inputs, &x).expect("memory");
+                    read(&gpu, &gpu.linear(&x, &linear, activation).expect("recorded"))
+                });
+                same_bits(&what, &large, &small);
+                large
+            };
+            let single = computed(&in_single(&gpu));
+            close(&what, &single, &want, 2e-6 * (inputs as f64).sqrt());
+            if gpu.is_half(form) {
+                let half = computed(&gpu);
+                close(&what, &half, &want, 1e-3 * (inputs as f64).sqrt());
+                assert!(inputs < 4 || single != half, "{what}: not in half precision");
+            }
         }
     }
     block_on(gpu.ready()).expect("every matrix arrived");
+}
+
+/// Without products in half precision.
+fn in_single(gpu: &Gpu) -> Gpu {
+    let gpu = Gpu { kept: Arc::default(), ..gpu.clone() };
+    lock(&gpu.kept).is_too_large = true;
+    gpu
+}
+
+#[test]
+fn activations_too_large_for_half_precision_are_computed_in_single() {
+    let Some(gpu) = gpu().filter(|gpu| gpu.device().has_half()) else { return };
+    let gpu = Gpu { kept: Arc::default(), ..gpu };
+    let linear = map(&gpu, Values::F16(vec![f16::ONE; 64]), 8, 8, None);
+    let x = gpu.tensor(1, 8, &[70_000.0; 8]).expect("memory");
+    let product = || read(&gpu, &gpu.linear(&x, &linear, Activation::None).expect("recorded"));
+    assert!(product().iter().all(|value| !value.is_finite()));
+    let error = Error::new(Code::NotFinite, "text 0", "infinite");
+    assert!(!block_on(gpu.recover(&Error::new(Code::DeviceLost, "webgpu", "gone"))));
+    assert!(block_on(gpu.recover(&error)));
+    assert_eq!(product(), [560_000.0; 8]);
+    assert!(!block_on(gpu.recover(&error)), "the next is the model's own fault");
 }
 
 #[test]
