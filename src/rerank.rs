@@ -9,7 +9,7 @@ use crate::{
     model::Purpose,
     ops::{Device, Ops, on_executor},
     platform::{Files, Pacer},
-    text::{self, Batch, Form, PairLimit, Tokenizer},
+    text::{self, Batch, Encoded, Form, PairLimit, Tokenizer, tokenizer::HalfPair},
     weights::Dtype,
 };
 
@@ -88,34 +88,51 @@ impl Reranker {
         let mut pairs = Vec::with_capacity(documents.len());
         for document in documents {
             check(watch)?;
-            let document = self.tokenizer.half_pair(document.as_ref())?;
-            pairs.push(self.tokenizer.encode_pair(&query, &document, self.limit)?);
+            pairs.push(self.pair(&query, document.as_ref())?);
             pacer.breathe().await;
         }
+        let scores = self.score_prepared(&pairs, None, watch).await?;
+        Ok(rank(scores, top_k))
+    }
+
+    /// What [`rerank`](Self::rerank) makes of query and documents first: a pair for each document.
+    pub fn prepare<T: AsRef<str>>(&self, query: &str, documents: &[T]) -> Result<Vec<Encoded>> {
+        let query = self.tokenizer.half_pair(query)?;
+        documents.iter().map(|document| self.pair(&query, document.as_ref())).collect()
+    }
+
+    fn pair(&self, query: &HalfPair, document: &str) -> Result<Encoded> {
+        self.tokenizer.encode_pair(query, &self.tokenizer.half_pair(document)?, self.limit)
+    }
+
+    /// The score of each prepared pair, in their order. `normalize`: whether scores are between 0 and 1, other than loaded.
+    pub async fn score_prepared<W: Watch>(
+        &self,
+        pairs: &[Encoded],
+        normalize: Option<bool>,
+        watch: &W,
+    ) -> Result<Vec<f32>> {
+        let mut pacer = Pacer::new();
+        let sigmoid = normalize.unwrap_or(self.sigmoid);
         let lengths: Vec<usize> = pairs.iter().map(|pair| pair.ids.len()).collect();
-        let mut ranked = Vec::with_capacity(pairs.len());
+        // A pair without a single token says nothing.
+        let mut scores = vec![0.0; pairs.len()];
+        let mut done = 0;
         for indices in text::plan(&lengths, BATCH_TOKENS, usize::MAX) {
             check(watch)?;
-            // A pair without a single token says nothing.
             let filled: Vec<usize> = indices.iter().copied().filter(|&index| lengths[index] > 0).collect();
-            let empty = indices.iter().filter(|&&index| lengths[index] == 0);
-            ranked.extend(empty.map(|&index| Ranked { index, score: 0.0 }));
             if !filled.is_empty() {
                 let batch = Batch::pack(filled.iter().map(|&index| &pairs[index]));
                 let logits = on_executor!(AnyEngine, &self.engine, engine => logits(engine, &batch).await?);
-                let scored = filled.iter().zip(logits);
-                ranked.extend(scored.map(|(&index, logit)| Ranked { index, score: self.score(logit) }));
+                for (&index, logit) in filled.iter().zip(logits) {
+                    scores[index] = if sigmoid { logistic(logit) } else { logit };
+                }
             }
-            watch.encoded(ranked.len(), pairs.len());
+            done += indices.len();
+            watch.encoded(done, pairs.len());
             pacer.breathe().await;
         }
-        ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
-        ranked.truncate(top_k.unwrap_or(usize::MAX));
-        Ok(ranked)
-    }
-
-    fn score(&self, logit: f32) -> f32 {
-        if self.sigmoid { (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32 } else { logit }
+        Ok(scores)
     }
 
     /// Whether it computes on a GPU by WebGPU.
@@ -131,6 +148,18 @@ impl Reranker {
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
     }
+}
+
+/// Best first, equal ones as they came; at most `top_k` of them.
+pub fn rank(scores: Vec<f32>, top_k: Option<usize>) -> Vec<Ranked> {
+    let mut ranked: Vec<_> = scores.into_iter().enumerate().map(|(index, score)| Ranked { index, score }).collect();
+    ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+    ranked.truncate(top_k.unwrap_or(usize::MAX));
+    ranked
+}
+
+fn logistic(logit: f32) -> f32 {
+    (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32
 }
 
 async fn logits<O: Ops>(engine: &Engine<O>, batch: &Batch) -> Result<Vec<f32>> {
