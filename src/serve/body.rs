@@ -158,7 +158,7 @@ mod tests {
             ("[[1], [2]]", TOKENS),
             ("[null]", "expected a string"),
             ("7", "a string or an array of strings"),
-            (r#""\ud800""#, "surrogate"),
+            (r#""\ud800""#, "hex escape"),
         ] {
             let error = read(json).expect_err(json);
             assert!(error.contains(wanted), "{json}: {error}");

@@ -142,10 +142,12 @@ impl Server {
     pub fn new(
         embedder: Option<Served<Embedder>>,
         reranker: Option<Served<Reranker>>,
-        limits: Limits,
+        mut limits: Limits,
         access: Access,
         dtype: &str,
     ) -> Result<Self> {
+        // A request that never fits would be tried again for ever.
+        limits.max_texts = limits.max_texts.min(limits.max_queued_texts);
         if access.key.as_deref() == Some("") {
             return Err(Error::new(Code::InvalidOption, "key", "it is empty"));
         }

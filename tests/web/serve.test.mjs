@@ -33,7 +33,7 @@ const running = {};
 before(async () => {
   running.dense = await start(...DENSE, "--max-texts", "64");
   running.sparse = await start(...SPARSE);
-  running.locked = await start(...DENSE, "--api-key-env", "WICK_TEST_KEY", "--max-queued-texts", "2", "--max-body-bytes", "1000");
+  running.locked = await start(...DENSE, "--api-key-env", "WICK_TEST_KEY", "--max-queued-texts", "40", "--max-body-bytes", "100000");
 });
 after(async () => {
   for (const { stop } of Object.values(running)) assert.equal(await stop(), 0);
@@ -93,8 +93,16 @@ test("errors arrive as the SDK's own", async () => {
   assert.deepEqual(await failure(dense, { input: Array(65).fill("a") }), ["BadRequestError", 400, null, "input"]);
   assert.deepEqual(await failure(dense, { input: "a ".repeat(300) }), ["BadRequestError", 400, "context_length_exceeded", "input"]);
   assert.deepEqual(await failure(dense, { dimensions: 385 }), ["BadRequestError", 400, "invalid_option", "dimensions"]);
-  assert.deepEqual(await failure(locked, { input: "a ".repeat(1000) }), ["APIError", 413, "request_too_large", null]);
-  assert.deepEqual(await failure(locked, { input: ["a", "b", "c"] }), ["RateLimitError", 429, "rate_limit_exceeded", null]);
+  assert.deepEqual(await failure(locked, { input: "a ".repeat(100_000) }), ["APIError", 413, "request_too_large", null]);
+  assert.deepEqual(await failure(locked, { input: Array(41).fill("a") }), ["BadRequestError", 400, null, "input"], "as many as may wait");
+  // While the model is busy.
+  const under_way = client(locked).embeddings.create({ model: NAME, input: Array(40).fill("word ".repeat(250)) });
+  await new Promise((done) => setTimeout(done, 100));
+  assert.deepEqual(await failure(locked, {}), ["RateLimitError", 429, "rate_limit_exceeded", null]);
+  // The SDK waits as long as it is told to, and has its vector in the end.
+  const patient = await client(locked, { maxRetries: 9 }).embeddings.create({ model: NAME, input: "a" });
+  assert.equal(patient.data[0].embedding.length, 384);
+  assert.equal((await under_way).data.length, 40);
 });
 
 test("answers and errors are as the published descriptions have them", async () => {

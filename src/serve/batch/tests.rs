@@ -156,7 +156,7 @@ fn a_failure_is_its_own_requests_alone() {
 #[test]
 fn what_is_refused_before_it_is_computed_costs_no_call() {
     let test = Test::new();
-    let refused = test.submit(&[1], 1, 'x').join().expect("no panic").expect_err("refused");
+    let refused = block_on(test.queue.submit((vec![(1, 1)], 'x'), 1)).expect_err("refused");
     assert_eq!(refused.reason, Reason::TooLong);
     assert_eq!(test.queue.counts.calls.load(Relaxed), 0);
 }
