@@ -7,7 +7,7 @@ use super::{
 use crate::{
     embedder::{Embedder, EncodeOptions, Output},
     error::Result,
-    head::OutputKind,
+    head::{OutputKind, Vectors},
     ops::Pooling,
     platform::native::block_on,
     rerank::Reranker,
@@ -83,7 +83,7 @@ impl Engine for Embedder {
 
     fn run(&self, texts: &[Encoded], wanted: &Wanted) -> Result<Vec<Row>, Failure> {
         let Output { dense, sparse, .. } = block_on(self.encode_prepared(texts, &wanted.options(), &()))?;
-        let dense = dense.iter().flat_map(|rows| rows.rows()).map(|row| Row { dense: row.to_vec(), ..Row::default() });
+        let dense = dense.iter().flat_map(Vectors::rows).map(|row| Row { dense: row.to_vec(), ..Row::default() });
         let sparse = sparse.into_iter().flatten().map(|sparse| Row { sparse, ..Row::default() });
         Ok(dense.chain(sparse).collect())
     }

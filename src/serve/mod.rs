@@ -195,6 +195,7 @@ impl Server {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as map_err passes it")]
 fn failed(error: io::Error) -> Error {
     Error::new(Code::Io, "server", error.to_string())
 }
