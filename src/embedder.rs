@@ -12,7 +12,7 @@ use crate::{
     head::{OutputKind, Vectors, normalize},
     load::{CONFIG, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
     model::{Architecture, StaticPlan, StaticTable, pipeline},
-    ops::{Device, Effort, Executor, Processor, host::Host, on_executor},
+    ops::{Device, Effort, Executor, Pooling, Processor, host::Host, on_executor},
     platform::{Files, Pacer},
     sparse::SparseVector,
     text::{Batch, Encoded, Form, Prompts, Role, Tokenizer},
@@ -70,6 +70,10 @@ pub struct EncodeOptions {
     pub outputs: Option<Vec<OutputKind>>,
     /// Keep the so many largest weights of each sparse vector.
     pub top_k: Option<usize>,
+    /// Keep this many leading components of each dense vector; by default as the model was loaded.
+    pub dimensions: Option<usize>,
+    /// Whether dense vectors have unit length; by default as the model was loaded.
+    pub normalize: Option<bool>,
 }
 
 impl From<Role> for EncodeOptions {
@@ -314,34 +318,61 @@ impl Embedder {
         watch: &W,
     ) -> Result<Output> {
         let options = options.into();
+        self.check(&options)?;
+        let mut pacer = Pacer::new();
+        let mut prepared = Vec::with_capacity(texts.len());
+        for text in texts {
+            check(watch)?;
+            prepared.push(self.prepare(text.as_ref(), &options)?);
+            pacer.breathe().await;
+        }
+        self.encode_prepared(&prepared, &options, watch).await
+    }
+
+    /// What [`encode`](Self::encode) makes of a text first: who gathers texts before encoding them sees here how long each is.
+    pub fn prepare(&self, text: &str, options: &EncodeOptions) -> Result<Encoded> {
+        self.tokenized(text, options.role, options.prompt.as_deref())
+    }
+
+    /// Refuses options that the model cannot honour.
+    pub fn check(&self, options: &EncodeOptions) -> Result<()> {
         check_outputs(options.outputs.as_deref(), &self.outputs)?;
+        match (options.dimensions, self.outputs.contains(&OutputKind::Dense)) {
+            (Some(dimensions), true) => check_dimensions(dimensions, self.dimensions()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Encodes prepared texts. Role and prompt of the options are not looked at: they are in the texts.
+    pub async fn encode_prepared<W: Watch>(
+        &self,
+        encoded: &[Encoded],
+        options: &EncodeOptions,
+        watch: &W,
+    ) -> Result<Output> {
+        self.check(options)?;
         let wanted = |kind| {
             self.outputs.contains(&kind) && options.outputs.as_ref().is_none_or(|outputs| outputs.contains(&kind))
         };
-        let mut pacer = Pacer::new();
-        let mut encoded = Vec::with_capacity(texts.len());
-        for text in texts {
-            check(watch)?;
-            encoded.push(self.tokenized(text.as_ref(), options.role, options.prompt.as_deref())?);
-            pacer.breathe().await;
-        }
         let lengths: Vec<usize> = encoded.iter().map(|text| text.ids.len()).collect();
         let usage = Usage {
             tokens: lengths.iter().sum(),
             truncated: (0..encoded.len()).filter(|&index| encoded[index].truncated).collect(),
         };
+        let count = encoded.len();
+        let width = options.dimensions.unwrap_or_else(|| self.dimensions());
         let mut rows = Rows {
             dense: match wanted(OutputKind::Dense) {
-                true => Some(Vectors { width: self.dimensions(), values: zeros(texts.len(), self.dimensions())? }),
+                true => Some(Vectors { width, values: zeros(count, width)? }),
                 false => None,
             },
-            sparse: wanted(OutputKind::Sparse).then(|| vec![SparseVector::default(); texts.len()]),
-            tokens: wanted(OutputKind::Tokens).then(|| vec![Vec::new(); texts.len()]),
+            sparse: wanted(OutputKind::Sparse).then(|| vec![SparseVector::default(); count]),
+            tokens: wanted(OutputKind::Tokens).then(|| vec![Vec::new(); count]),
         };
         // A text without a single token keeps the zero vector.
         let mut batches = Batches::new(&lengths);
         while let Some(indices) = batches.next(&self.model, watch).await? {
-            self.model.fill(&mut rows, &encoded, &indices, options.top_k).await?;
+            self.model.fill(&mut rows, encoded, &indices, options).await?;
         }
         let width = self.model.token_width();
         let tokens = rows.tokens.map(|rows| rows.into_iter().map(|values| Vectors { width, values }).collect());
@@ -380,6 +411,19 @@ impl Embedder {
         }
     }
 
+    /// The prompt that the model has under a name, such as `query`.
+    pub fn prompt(&self, name: &str) -> Option<&str> {
+        self.prompts.named(name)
+    }
+
+    /// How dense vectors are pooled; empty where there are none, or no transformer.
+    pub fn pooling(&self) -> &[Pooling] {
+        match &self.model {
+            Model::Static { .. } => &[],
+            Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.pooling()),
+        }
+    }
+
     /// Most tokens of a text, special tokens included.
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
@@ -413,7 +457,13 @@ impl Embedder {
 
 impl Model {
     /// Computes a batch, the texts at `indices`, and puts its results in their places.
-    async fn fill(&self, rows: &mut Rows, encoded: &[Encoded], indices: &[usize], top_k: Option<usize>) -> Result<()> {
+    async fn fill(
+        &self,
+        rows: &mut Rows,
+        encoded: &[Encoded],
+        indices: &[usize],
+        options: &EncodeOptions,
+    ) -> Result<()> {
         match self {
             Model::Static { table, normalize: unit, .. } => {
                 let Some(dense) = &mut rows.dense else {
@@ -422,7 +472,7 @@ impl Model {
                 for &index in indices {
                     let mut row = table.mean(&encoded[index].ids);
                     row.truncate(dense.width);
-                    if *unit {
+                    if options.normalize.unwrap_or(*unit) {
                         normalize(&mut row);
                     }
                     dense.values[index * dense.width..][..dense.width].copy_from_slice(&row);
@@ -430,7 +480,8 @@ impl Model {
             }
             Model::Transformer(transformer) => {
                 let batch = Batch::pack(indices.iter().map(|&index| &encoded[index]));
-                on_executor!(OnExecutor, transformer, transformer => transformer.fill(rows, &batch, indices, top_k).await?);
+                let (top_k, unit) = (options.top_k, options.normalize);
+                on_executor!(OnExecutor, transformer, transformer => transformer.fill(rows, &batch, indices, top_k, unit).await?);
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ mod batches;
 #[cfg(target_arch = "wasm32")]
 mod bindings;
 pub mod bm25;
-// Both write folders, which only a program on a disk does.
+// Both write folders, which only a program on a disk does; `serve`, below, is one too.
 #[cfg(feature = "cli")]
 pub mod convert;
 #[cfg(feature = "cli")]
@@ -45,6 +45,8 @@ pub mod ops;
 pub mod platform;
 pub mod rerank;
 pub mod score;
+#[cfg(feature = "cli")]
+pub mod serve;
 pub mod sparse;
 pub mod text;
 mod transformer;

@@ -11,7 +11,7 @@ use crate::{
     model::Purpose,
     ops::{Device, Effort, Ops, on_executor},
     platform::{Files, Pacer},
-    text::{Batch, Form, PairLimit, Tokenizer},
+    text::{Batch, Encoded, Form, PairLimit, Tokenizer, tokenizer::HalfPair},
     weights::Dtype,
 };
 
@@ -95,28 +95,43 @@ impl Reranker {
         let mut pairs = Vec::with_capacity(documents.len());
         for document in documents {
             check(watch)?;
-            let document = self.tokenizer.half_pair(document.as_ref())?;
-            pairs.push(self.tokenizer.encode_pair(&query, &document, self.limit)?);
+            pairs.push(self.pair(&query, document.as_ref())?);
             pacer.breathe().await;
         }
+        let scores = self.score_prepared(&pairs, None, watch).await?;
+        Ok(rank(scores, top_k))
+    }
+
+    /// What [`rerank`](Self::rerank) makes of query and documents first: a pair for each document.
+    pub fn prepare<T: AsRef<str>>(&self, query: &str, documents: &[T]) -> Result<Vec<Encoded>> {
+        let query = self.tokenizer.half_pair(query)?;
+        documents.iter().map(|document| self.pair(&query, document.as_ref())).collect()
+    }
+
+    fn pair(&self, query: &HalfPair, document: &str) -> Result<Encoded> {
+        self.tokenizer.encode_pair(query, &self.tokenizer.half_pair(document)?, self.limit)
+    }
+
+    /// The score of each prepared pair, in their order. `normalize`: whether scores are between 0 and 1, other than loaded.
+    pub async fn score_prepared<W: Watch>(
+        &self,
+        pairs: &[Encoded],
+        normalize: Option<bool>,
+        watch: &W,
+    ) -> Result<Vec<f32>> {
+        let sigmoid = normalize.unwrap_or(self.sigmoid);
         let lengths: Vec<usize> = pairs.iter().map(|pair| pair.ids.len()).collect();
         // A pair without a single token says nothing.
-        let mut ranked: Vec<Ranked> = (0..pairs.len()).map(|index| Ranked { index, score: 0.0 }).collect();
+        let mut scores = vec![0.0; pairs.len()];
         let mut batches = Batches::new(&lengths);
         while let Some(indices) = batches.next(&self.engine, watch).await? {
             let batch = Batch::pack(indices.iter().map(|&index| &pairs[index]));
             let logits = on_executor!(AnyEngine, &self.engine, engine => logits(engine, &batch).await?);
             for (&index, logit) in indices.iter().zip(logits) {
-                ranked[index].score = self.score(logit);
+                scores[index] = if sigmoid { logistic(logit) } else { logit };
             }
         }
-        ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
-        ranked.truncate(top_k.unwrap_or(usize::MAX));
-        Ok(ranked)
-    }
-
-    fn score(&self, logit: f32) -> f32 {
-        if self.sigmoid { (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32 } else { logit }
+        Ok(scores)
     }
 
     /// Whether a GPU computed the last batch, by WebGPU.
@@ -134,6 +149,18 @@ impl Reranker {
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
     }
+}
+
+/// Best first, equal ones as they came; at most `top_k` of them.
+pub fn rank(scores: Vec<f32>, top_k: Option<usize>) -> Vec<Ranked> {
+    let mut ranked: Vec<_> = scores.into_iter().enumerate().map(|(index, score)| Ranked { index, score }).collect();
+    ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+    ranked.truncate(top_k.unwrap_or(usize::MAX));
+    ranked
+}
+
+fn logistic(logit: f32) -> f32 {
+    (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32
 }
 
 async fn logits<O: Ops>(engine: &Engine<O>, batch: &Batch) -> Result<Vec<f32>> {

@@ -140,21 +140,36 @@ impl<O: Ops> Transformer<O> {
     }
 
     /// Computes a batch and puts its results in their places: those of its first text at the first of `indices`, and so on.
-    pub async fn fill(&self, rows: &mut Rows, batch: &Batch, indices: &[usize], top_k: Option<usize>) -> Result<()> {
+    /// `unit`: whether vectors have unit length, other than loaded.
+    pub async fn fill(
+        &self,
+        rows: &mut Rows,
+        batch: &Batch,
+        indices: &[usize],
+        top_k: Option<usize>,
+        unit: Option<bool>,
+    ) -> Result<()> {
         loop {
-            match self.computed(rows, batch, indices, top_k).await {
+            match self.computed(rows, batch, indices, top_k, unit).await {
                 Err(error) if self.engine.ops.recover(&error).await => {}
                 result => return result,
             }
         }
     }
 
-    async fn computed(&self, rows: &mut Rows, batch: &Batch, indices: &[usize], top_k: Option<usize>) -> Result<()> {
+    async fn computed(
+        &self,
+        rows: &mut Rows,
+        batch: &Batch,
+        indices: &[usize],
+        top_k: Option<usize>,
+        unit: Option<bool>,
+    ) -> Result<()> {
         let Self { engine, dense, sparse, colbert } = self;
         let hidden = engine.hidden(batch)?;
         if let (Some(rows), Some(head)) = (&mut rows.dense, dense) {
             let width = rows.width;
-            for (index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, batch).await?) {
+            for (index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, batch, width, unit).await?) {
                 rows.values[index * width..][..width].copy_from_slice(&row);
             }
         }
@@ -190,7 +205,7 @@ impl<O: Ops> Transformer<O> {
             self.dense.as_ref().map(|head| Vectors { width: head.dimensions(), values: vec![0.0; head.dimensions()] });
         let sparse = self.sparse.as_ref().map(|_| vec![SparseVector::default()]);
         let tokens = self.colbert.as_ref().map(|_| vec![Vec::new()]);
-        self.fill(&mut Rows { dense, sparse, tokens }, &batch, &[0], None).await?;
+        self.fill(&mut Rows { dense, sparse, tokens }, &batch, &[0], None, None).await?;
         // The vocabulary that SPLADE multiplies with was sent only now.
         self.engine.ops.ready().await
     }
@@ -204,6 +219,11 @@ impl<O: Ops> Transformer<O> {
     /// Components of a dense vector, if it gives one.
     pub fn dimensions(&self) -> Option<usize> {
         self.dense.as_ref().map(Dense::dimensions)
+    }
+
+    /// How dense vectors are pooled.
+    pub fn pooling(&self) -> &[Pooling] {
+        self.dense.as_ref().map_or(&[], |head| &head.pooling)
     }
 
     /// How large a batch may be. SPLADE has a value for each text and word, whatever the text's length.

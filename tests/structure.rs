@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["batches"],
     &["transformer"],
     &["embedder", "rerank", "convert", "distill"],
+    &["serve"],
     &["bindings", "bin"],
 ];
 
@@ -158,6 +159,7 @@ fn what_belongs_to_one_place_stays_there() {
         (&["web_sys::", "js_sys::", "wasm_bindgen::"], &["platform/web.rs", "bindings/"]),
         (&["wgpu::"], &["gpu/"]),
         (&["candle_core::", "candle_nn::"], &["ops/candle.rs", "weights/gguf/blocks.rs", "bin/wick"]),
+        (&["axum::", "hyper::", "tokio::"], &["serve/"]),
         (&["target_arch", "target_feature"], &["platform/", "kernels/", "lib.rs"]),
         (&["unsafe {", "unsafe fn"], &["kernels/", "platform/", "weights/gguf/blocks.rs"]),
     ];

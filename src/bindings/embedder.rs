@@ -77,7 +77,7 @@ impl EmbedderEngine {
         signal: Option<AbortSignal>,
     ) -> Result<JsValue, JsValue> {
         let Encode { role, prompt, outputs, top_k } = options("options", &encode_options)?;
-        let encode_options = EncodeOptions { role: role.parse()?, prompt, outputs, top_k };
+        let encode_options = EncodeOptions { role: role.parse()?, prompt, outputs, top_k, ..EncodeOptions::default() };
         let caller = Caller { progress, signal };
         let output = self.0.encode(&texts(&values)?, encode_options, &caller).await?;
         Ok(answer(&Encoded {

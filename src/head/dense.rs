@@ -39,8 +39,16 @@ impl<W: Weights> Dense<W> {
         self.dimensions.map_or(self.width, |dimensions| dimensions.min(self.width))
     }
 
-    /// One vector per text of the batch, in its order.
-    pub async fn apply(&self, ops: &W, hidden: &W::Tensor, batch: &Batch) -> Result<Vec<Vec<f32>>>
+    /// One vector per text of the batch, in its order, with at most so many components. `unit`: whether they have unit length,
+    /// other than loaded.
+    pub async fn apply(
+        &self,
+        ops: &W,
+        hidden: &W::Tensor,
+        batch: &Batch,
+        dimensions: usize,
+        unit: Option<bool>,
+    ) -> Result<Vec<Vec<f32>>>
     where
         W: Ops,
     {
@@ -49,15 +57,15 @@ impl<W: Weights> Dense<W> {
             pooled = ops.linear(&pooled, &projection.linear, projection.activation)?;
         }
         let values = ops.read(&pooled).await?;
-        values.chunks_exact(self.width.max(1)).map(|row| self.finished(row.to_vec())).collect()
+        values.chunks_exact(self.width.max(1)).map(|row| self.finished(row.to_vec(), dimensions, unit)).collect()
     }
 
-    fn finished(&self, mut row: Vec<f32>) -> Result<Vec<f32>> {
-        if self.standardize_before_cut && self.dimensions() < self.width {
+    fn finished(&self, mut row: Vec<f32>, dimensions: usize, unit: Option<bool>) -> Result<Vec<f32>> {
+        if self.standardize_before_cut && dimensions < self.width {
             standardize(&mut row);
         }
-        row.truncate(self.dimensions());
-        if self.normalize {
+        row.truncate(dimensions);
+        if unit.unwrap_or(self.normalize) {
             normalize(&mut row);
         }
         finite(&row)?;
@@ -93,20 +101,33 @@ mod tests {
         }
     }
 
+    /// As the head was loaded.
+    fn finished(head: &Dense<Host>, row: &[f32]) -> Vec<f32> {
+        head.finished(row.to_vec(), head.dimensions(), None).expect("finite")
+    }
+
     #[test]
     fn dimensions_are_cut_to_what_there_is_and_before_normalising() {
         assert_eq!([None, Some(3), Some(9)].map(|dimensions| head(dimensions, false).dimensions()), [4, 3, 4]);
-        assert_eq!(head(Some(2), false).finished(vec![3.0, 4.0, 100.0, 0.0]).expect("finite"), [0.6, 0.8]);
-        assert!(head(None, false).finished(vec![f32::NAN; 4]).is_err());
+        assert_eq!(finished(&head(Some(2), false), &[3.0, 4.0, 100.0, 0.0]), [0.6, 0.8]);
+        assert!(head(None, false).finished(vec![f32::NAN; 4], 4, None).is_err());
+    }
+
+    #[test]
+    fn a_call_may_cut_further_and_leave_the_length() {
+        let row = vec![3.0, 4.0, 100.0, 0.0];
+        let head = head(Some(3), false);
+        assert_eq!(head.finished(row.clone(), 2, None).expect("finite"), [0.6, 0.8]);
+        assert_eq!(head.finished(row, 2, Some(false)).expect("finite"), [3.0, 4.0]);
     }
 
     #[test]
     fn only_a_cut_standardises() {
-        let row = vec![3.0, 5.0, 3.0, 5.0];
+        let row = [3.0, 5.0, 3.0, 5.0];
         let root = 0.5f32.sqrt();
-        let cut = head(Some(2), true).finished(row.clone()).expect("finite");
+        let cut = finished(&head(Some(2), true), &row);
         assert!((cut[0] + root).abs() < 1e-6 && (cut[1] - root).abs() < 1e-6, "{cut:?}");
-        let whole = head(None, true).finished(row).expect("finite");
+        let whole = finished(&head(None, true), &row);
         assert!(whole[0] > 0.0, "{whole:?}");
     }
 }

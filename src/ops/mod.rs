@@ -93,7 +93,7 @@ impl<W: Weights + ?Sized> Relative<W> {
 
 /// Most tokens of a batch that has more than one text, on the processor. Bounds the memory of activations (the widest of MiniLM is 6 MB here)
 /// and the time until a cancelled call stops; larger batches were not faster.
-const BATCH_TOKENS: usize = 1024;
+pub const BATCH_TOKENS: usize = 1024;
 
 /// How a call goes.
 #[derive(Debug, Clone, Copy)]

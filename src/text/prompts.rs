@@ -98,6 +98,11 @@ impl Prompts {
         Self { strip: instructor, unpooled: instructor, ..self }
     }
 
+    /// The prefix of a name.
+    pub fn named(&self, name: &str) -> Option<&str> {
+        self.by_name.get(name)?.as_deref()
+    }
+
     /// The prefix for a role; empty if the model has none.
     ///
     /// As in sentence-transformers, a query looks for `query`; a document for `document`, `passage`, then `corpus`; whatever is
@@ -108,12 +113,7 @@ impl Prompts {
             Role::Query => &["query"],
             Role::Document => &["document", "passage", "corpus"],
         };
-        names
-            .iter()
-            .copied()
-            .chain(self.default.as_deref())
-            .find_map(|name| self.by_name.get(name)?.as_deref())
-            .unwrap_or("")
+        names.iter().copied().chain(self.default.as_deref()).find_map(|name| self.named(name)).unwrap_or("")
     }
 }
 

@@ -18,6 +18,13 @@ pub struct Model {
     /// The folder with config.json, tokenizer.json and model.safetensors.
     #[arg(long)]
     model: PathBuf,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How a model is loaded.
+#[derive(clap::Args)]
+pub struct How {
     /// Where the model computes: auto, cpu, gpu (any, by WebGPU), reference, cuda or metal.
     #[arg(long, default_value = "auto")]
     device: Device,
@@ -43,7 +50,13 @@ pub struct Model {
 
 impl Model {
     pub fn load(&self, watch: &impl Watch) -> Result<Embedder> {
-        let options = LoadOptions {
+        block_on(Embedder::load(&Directory::new(&self.model), &self.how.options(), watch))
+    }
+}
+
+impl How {
+    pub fn options(&self) -> LoadOptions {
+        LoadOptions {
             device: self.device,
             threads: self.threads,
             dtype: self.dtype,
@@ -52,8 +65,7 @@ impl Model {
             normalize: self.normalize,
             weights: self.weights.clone(),
             ..LoadOptions::default()
-        };
-        block_on(Embedder::load(&Directory::new(&self.model), &options, watch))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod convert;
 mod distill;
 mod encode;
 mod input;
+mod serve;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -33,6 +34,8 @@ enum Command {
     Convert(convert::Convert),
     /// Make a static model, a table of word vectors, from an encoder.
     Distill(distill::Distill),
+    /// Answer OpenAI's and text-embeddings-inference's requests over HTTP.
+    Serve(serve::Serve),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => arguments.run(),
         Command::Convert(arguments) => arguments.run(),
         Command::Distill(arguments) => arguments.run(),
+        Command::Serve(arguments) => arguments.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
