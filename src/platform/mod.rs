@@ -1,17 +1,23 @@
-//! What the surroundings give: files as streams of bytes, and a breath between batches.
+//! What the surroundings give: files as streams of bytes, requests, time, and a breath between batches.
 //!
-//! [`Files`] is the contract; [`native`] reads folders, `web` reads addresses, blobs and byte arrays in a page, a worker or
-//! Node. Everything above works the same on each.
+//! [`Files`] and [`Http`] are the contracts; [`native`] reads folders, `web` reads addresses, blobs and byte arrays in a page, a
+//! worker or Node. Everything above works the same on each.
 
+mod http;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 
+pub use http::{Http, HttpRequest, HttpResponse};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::Pacer;
+pub use native::KeyFunction;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use native::{Pacer, now, random, sleep};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::Pacer;
+pub use web::KeyFunction;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web::{Pacer, now, random, sleep};
 
 use std::collections::HashMap;
 
