@@ -490,6 +490,7 @@ fn requests_hold_no_more_than_the_provider_takes() {
             &[88, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96],
         ),
         (Provider::Voyage, &[200, 1000, 1000]),
+        (Provider::Jina, &[152, 512, 512, 512, 512]),
         (Provider::Mistral, &[152, 256, 256, 256, 256, 256, 256, 256, 256]),
         (Provider::Gemini, &[100; 22]),
         (Provider::Nomic, &[10; 220]),
@@ -609,7 +610,7 @@ fn every_provider_recovers_and_gives_up() {
         }
         let started = Instant::now();
         encode(options.clone(), &TEXTS, Role::Query).unwrap_or_else(|error| panic!("{provider:?}: {error}"));
-        assert!(started.elapsed() < Duration::from_millis(375), "waited longer than it was asked to");
+        assert!(started.elapsed() < Duration::from_millis(1100), "waited longer than it was asked to");
         assert_eq!(place.requests().len(), 3, "{provider:?}");
         let place = Place::new();
         options.base_url = Some(place.url(provider, "/~retry-ms=5"));
@@ -843,7 +844,7 @@ fn a_request_takes_no_longer_than_its_timeout() {
 fn one_batch_of_many_that_fails_fails_the_call_and_the_next_one_works() {
     let place = Place::new();
     let texts: Vec<String> = (0..200).map(|number| format!("text {number};")).collect();
-    let mut options = options(&place, Provider::OpenAi, "m", "/~has=text 77;/~slow=40");
+    let mut options = options(&place, Provider::OpenAi, "m", "/~has=text%2077;/~slow=40");
     options.batch_size = size(10);
     let embedder = Embedder::remote(Client::new(), options).expect("valid");
     let error = block_on(embedder.encode(&texts, Role::Plain, &())).expect_err("one is refused");

@@ -20,11 +20,21 @@ struct Loaded<'a> {
 
 /// Documents in their order: which, and its score.
 #[derive(Serialize)]
-struct Ranked {
+pub(super) struct Ranked {
     #[serde(with = "serde_wasm_bindgen::preserve")]
     indices: Uint32Array,
     #[serde(with = "serde_wasm_bindgen::preserve")]
     scores: Float32Array,
+}
+
+impl Ranked {
+    pub(super) fn answer(ranked: &[crate::Ranked]) -> Result<JsValue> {
+        let scores: Vec<f32> = ranked.iter().map(|document| document.score).collect();
+        answer(&Self {
+            indices: numbers(ranked.iter().map(|document| document.index)),
+            scores: Float32Array::from(scores.as_slice()),
+        })
+    }
 }
 
 #[wasm_bindgen]
@@ -60,10 +70,6 @@ impl RerankerEngine {
         let query = text(|| "query".to_owned(), query)?;
         let caller = Caller { progress, signal };
         let ranked = self.0.rerank(&query, &texts(&documents)?, top_k, &caller).await?;
-        let scores: Vec<f32> = ranked.iter().map(|document| document.score).collect();
-        Ok(answer(&Ranked {
-            indices: numbers(ranked.iter().map(|document| document.index)),
-            scores: Float32Array::from(scores.as_slice()),
-        })?)
+        Ok(Ranked::answer(&ranked)?)
     }
 }
