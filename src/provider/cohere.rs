@@ -29,7 +29,7 @@ pub(super) const SPEC: Spec = Spec {
     dense: Some(Endpoint {
         honours: &[Field::Dimensions, Field::OutputDtype, Field::EncodingFormat, Field::Truncate, Field::Task],
         limits: |_| Limits::new(96, usize::MAX),
-        request: embed,
+        request: embed_request,
         response: embedded,
         normalize: as_it_comes,
     }),
@@ -38,7 +38,7 @@ pub(super) const SPEC: Spec = Spec {
         honours: &[Field::Top],
         // What <https://docs.cohere.com/reference/rerank> recommends.
         limits: |_| Limits::new(1000, usize::MAX),
-        request: rerank,
+        request: rerank_request,
         response: ranked,
         normalize: as_it_comes,
     }),
@@ -53,7 +53,7 @@ fn embedding_type(options: &RemoteOptions) -> Result<&'static str> {
     }
 }
 
-fn embed(ask: &Ask) -> Result<Outgoing> {
+fn embed_request(ask: &Ask) -> Result<Outgoing> {
     let options = ask.options;
     let input_type = match (ask.role, &options.task) {
         (Role::Query, _) => "search_query",
@@ -102,7 +102,7 @@ fn embedded(ask: &Ask, response: &HttpResponse) -> Result<Reply> {
     Ok(Reply { rows: ReplyRows::Dense(rows.into_iter().map(|row| (None, row)).collect()), tokens })
 }
 
-fn rerank(ask: &Ask) -> Result<Outgoing> {
+fn rerank_request(ask: &Ask) -> Result<Outgoing> {
     Fields::of_model(ask.options)
         .with("query", ask.query)
         .with("documents", ask.texts)
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_request_holds_what_was_asked_for() {
-        let request = super::super::tests::embed(&options(), Query, &["a"]).expect("valid");
+        let request = embed(&options(), Query, &["a"]).expect("valid");
         let body =
             r#"{"model": "embed-v4.0", "texts": ["a"], "input_type": "search_query", "embedding_types": ["float"]}"#;
         assert_eq!((request.path.as_str(), request.body), ("/v2/embed", json(body)));
@@ -138,12 +138,12 @@ mod tests {
         options.extra = fields(r#"{"priority": 3, "max_tokens": 99}"#);
         let body = r#"{"model": "embed-v4.0", "texts": ["a"], "input_type": "clustering", "embedding_types": ["binary"],
             "output_dimension": 256, "truncate": "START", "priority": 3, "max_tokens": 99}"#;
-        assert_eq!(super::super::tests::embed(&options, Plain, &["a"]).expect("valid").body, json(body));
+        assert_eq!(embed(&options, Plain, &["a"]).expect("valid").body, json(body));
     }
 
     #[test]
     fn it_must_know_what_texts_are_for() {
-        let error = super::super::tests::embed(&options(), Plain, &["a"]).err().expect("an error");
+        let error = embed(&options(), Plain, &["a"]).err().expect("an error");
         assert_eq!(error.at(), "role");
     }
 
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn ranks_are_read() {
         let options = RemoteOptions::new(Provider::Cohere, "rerank-v4.0-pro");
-        let request = super::super::tests::rerank(&options, "q", &["a", "b"], Some(1)).expect("valid");
+        let request = rerank(&options, "q", &["a", "b"], Some(1)).expect("valid");
         let body = r#"{"model": "rerank-v4.0-pro", "query": "q", "documents": ["a", "b"], "top_n": 1}"#;
         assert_eq!((request.path.as_str(), request.body), ("/v2/rerank", json(body)));
         let answer = r#"{"id": "x", "results": [{"index": 1, "relevance_score": 0.75}], "meta": {"billed_units": {"search_units": 1}}}"#;

@@ -222,11 +222,7 @@ impl<H: Http> Driver<H> {
             };
             let (retryable, asked) = error.provider().map_or((false, None), |it| (it.retryable, it.retry_after));
             if !retryable || failures >= self.options.max_retries || asked.is_some_and(|wait| wait > MAX_WAIT) {
-                let name = self.options.provider.as_str();
-                return Err(error.placed(match range.len() {
-                    1 => format!("{name}, text {}", range.start),
-                    _ => format!("{name}, texts {} to {}", range.start, range.end - 1),
-                }));
+                return Err(self.placed(error, range));
             }
             match asked {
                 // The other requests of this call would only be refused as well.
@@ -326,6 +322,16 @@ impl<H: Http> Driver<H> {
             .map_err(|error| Error::new(Code::Executor, spec.name, error.to_string()))?;
         let headers = headers.into_vec();
         Ok(HttpRequest { url, headers, body, timeout: self.options.timeout, max_body: MAX_BODY })
+    }
+
+    /// A provider's error, with the inputs of its request as the place; others have one of their own.
+    fn placed(&self, error: Error, range: Range<usize>) -> Error {
+        let name = self.options.provider.as_str();
+        match (error.provider().is_some(), range.len()) {
+            (false, _) => error,
+            (true, 1) => error.placed(format!("{name}, text {}", range.start)),
+            (true, _) => error.placed(format!("{name}, texts {} to {}", range.start, range.end - 1)),
+        }
     }
 
     /// An error that may pass: there was no answer.

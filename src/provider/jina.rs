@@ -33,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
             // Not documented; a request this large is answered in seconds.
             ..Limits::new(512, usize::MAX)
         },
-        request: embed,
+        request: embed_request,
         response: list::embeddings,
         normalize: as_it_comes,
     }),
@@ -45,13 +45,13 @@ pub(super) const SPEC: Spec = Spec {
             whole: options.model == "jina-reranker-v3",
             ..Limits::new(512, usize::MAX)
         },
-        request: rerank,
+        request: rerank_request,
         response: list::ranks,
         normalize: as_it_comes,
     }),
 };
 
-fn embed(ask: &Ask) -> Result<Outgoing> {
+fn embed_request(ask: &Ask) -> Result<Outgoing> {
     let options = ask.options;
     // Models before the third have no tasks.
     let has_tasks = !options.model.starts_with("jina-embeddings-v2") && options.model != "jina-clip-v1";
@@ -79,7 +79,7 @@ fn embed(ask: &Ask) -> Result<Outgoing> {
         .sent_to("/embeddings", ask)
 }
 
-fn rerank(ask: &Ask) -> Result<Outgoing> {
+fn rerank_request(ask: &Ask) -> Result<Outgoing> {
     Fields::of_model(ask.options)
         .with("query", ask.query)
         .with("documents", ask.texts)
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn the_request_holds_what_was_asked_for() {
         let body = r#"{"model": "jina-embeddings-v3", "input": ["a"], "task": "retrieval.query"}"#;
-        assert_eq!(super::super::tests::embed(&options(), Query, &["a"]).expect("valid").body, json(body));
+        assert_eq!(embed(&options(), Query, &["a"]).expect("valid").body, json(body));
         let mut options = options();
         options.dimensions = Some(256);
         options.encoding_format = Some(EncodingFormat::Base64);
@@ -112,7 +112,7 @@ mod tests {
         options.task = Some("text-matching".to_owned());
         let body = r#"{"model": "jina-embeddings-v3", "input": ["a"], "task": "text-matching", "dimensions": 256,
             "embedding_type": "base64", "late_chunking": true, "truncate": true, "normalized": true}"#;
-        let request = super::super::tests::embed(&options, Plain, &["a"]).expect("valid");
+        let request = embed(&options, Plain, &["a"]).expect("valid");
         assert_eq!((request.path.as_str(), request.body), ("/embeddings", json(body)));
         options.output_dtype = Some(OutputDtype::Int8);
         assert_eq!(refused(&options), "outputDtype");
@@ -122,7 +122,7 @@ mod tests {
     fn models_without_tasks_are_not_sent_any() {
         let old = RemoteOptions::new(Provider::Jina, "jina-embeddings-v2-base-en");
         let body = r#"{"model": "jina-embeddings-v2-base-en", "input": ["a"]}"#;
-        assert_eq!(super::super::tests::embed(&old, Query, &["a"]).expect("valid").body, json(body));
+        assert_eq!(embed(&old, Query, &["a"]).expect("valid").body, json(body));
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
         let options = RemoteOptions::new(Provider::Jina, "jina-reranker-v2-base-multilingual");
         let body = r#"{"model": "jina-reranker-v2-base-multilingual", "query": "q", "documents": ["a"], "top_n": 1,
             "return_documents": false}"#;
-        assert_eq!(super::super::tests::rerank(&options, "q", &["a"], Some(1)).expect("valid").body, json(body));
+        assert_eq!(rerank(&options, "q", &["a"], Some(1)).expect("valid").body, json(body));
         let answer = r#"{"model": "m", "usage": {"total_tokens": 9},
             "results": [{"index": 0, "relevance_score": 0.5, "document": {"text": "a"}}]}"#;
         assert_eq!(scores(&options, 1, None, answer).expect("valid"), [(0, 0.5)]);

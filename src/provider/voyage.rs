@@ -31,7 +31,7 @@ pub(super) const SPEC: Spec = Spec {
     dense: Some(Endpoint {
         honours: &[Field::Dimensions, Field::OutputDtype, Field::EncodingFormat, Field::Truncate],
         limits: |options| Limits::new(1000, tokens(options)),
-        request: embed,
+        request: embed_request,
         response: list::embeddings,
         normalize: as_it_comes,
     }),
@@ -39,7 +39,7 @@ pub(super) const SPEC: Spec = Spec {
     rerank: Some(Endpoint {
         honours: &[Field::Truncate, Field::Top],
         limits: |options| Limits::new(1000, rerank_tokens(options)),
-        request: rerank,
+        request: rerank_request,
         response: list::ranks,
         normalize: as_it_comes,
     }),
@@ -60,7 +60,7 @@ fn rerank_tokens(options: &RemoteOptions) -> usize {
     if options.model == "rerank-1" { 100_000 } else { 300_000 }
 }
 
-fn embed(ask: &Ask) -> Result<Outgoing> {
+fn embed_request(ask: &Ask) -> Result<Outgoing> {
     let options = ask.options;
     let input_type = match ask.role {
         Role::Plain => None,
@@ -78,7 +78,7 @@ fn embed(ask: &Ask) -> Result<Outgoing> {
         .sent_to("/embeddings", ask)
 }
 
-fn rerank(ask: &Ask) -> Result<Outgoing> {
+fn rerank_request(ask: &Ask) -> Result<Outgoing> {
     Fields::of_model(ask.options)
         .with("query", ask.query)
         .with("documents", ask.texts)
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn the_request_holds_what_was_asked_for() {
         let body = r#"{"model": "voyage-4", "input": ["a"]}"#;
-        assert_eq!(super::super::tests::embed(&options(), Plain, &["a"]).expect("valid").body, json(body));
+        assert_eq!(embed(&options(), Plain, &["a"]).expect("valid").body, json(body));
         let mut options = options();
         options.dimensions = Some(256);
         options.output_dtype = Some(OutputDtype::Int8);
@@ -108,7 +108,7 @@ mod tests {
         options.truncate = Some(Truncate::None);
         let body = r#"{"model": "voyage-4", "input": ["a"], "input_type": "document", "truncation": false,
             "output_dimension": 256, "output_dtype": "int8", "encoding_format": "base64"}"#;
-        let request = super::super::tests::embed(&options, Document, &["a"]).expect("valid");
+        let request = embed(&options, Document, &["a"]).expect("valid");
         assert_eq!((request.path.as_str(), request.body), ("/embeddings", json(body)));
         options.truncate = Some(Truncate::Start);
         assert_eq!(refused(&options), "truncate");
@@ -129,7 +129,7 @@ mod tests {
     fn ranks_are_read() {
         let options = RemoteOptions::new(Provider::Voyage, "rerank-2.5");
         let body = r#"{"model": "rerank-2.5", "query": "q", "documents": ["a", "b"]}"#;
-        let request = super::super::tests::rerank(&options, "q", &["a", "b"], None).expect("valid");
+        let request = rerank(&options, "q", &["a", "b"], None).expect("valid");
         assert_eq!((request.path.as_str(), request.body), ("/rerank", json(body)));
         // The description's example.
         let answer = r#"{"object":"list","data":[{"relevance_score":0.4375,"index":0},{"relevance_score":0.421875,"index":1}],
