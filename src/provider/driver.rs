@@ -144,11 +144,7 @@ impl<H: Http> Driver<H> {
         };
         let (whole, not_before) = (limits.whole, Cell::default());
         let shared = Shared { call, endpoint, texts, whole, not_before };
-        let plan = match texts {
-            [] => Vec::new(),
-            _ => batches::plan(texts, limits, beside),
-        };
-        let requests = plan.into_iter().map(|range| self.batch(&shared, range));
+        let requests = batches::plan(texts, limits, beside).into_iter().map(|range| self.batch(&shared, range));
         let mut answers = pin!(stream::iter(requests).buffer_unordered(self.options.concurrency.get()));
         let (mut parts, mut done) = (Vec::new(), 0);
         while let Some(batch) = answers.next().await {
@@ -261,7 +257,7 @@ impl<H: Http> Driver<H> {
                 (ask.query, ask.top) = (query, top);
             }
         }
-        let request = self.request(spec, (endpoint.request)(&ask)?, key)?;
+        let request = self.request(spec, &(endpoint.request)(&ask)?, key)?;
         let response = match self.http.send(request).await {
             Ok(response) => response,
             Err(error) if matches!(error.code(), Code::Network | Code::Timeout) => return Err(self.transient(error)),
@@ -300,7 +296,7 @@ impl<H: Http> Driver<H> {
         }
     }
 
-    fn request(&self, spec: &Spec, outgoing: Outgoing, key: &str) -> Result<HttpRequest> {
+    fn request(&self, spec: &Spec, outgoing: &Outgoing, key: &str) -> Result<HttpRequest> {
         let own = || (spec.base_url)(key).unwrap_or_default();
         let url = below(self.options.base_url.as_deref().unwrap_or_else(own), &outgoing.path);
         if !key.is_empty() && url.contains(key) {
