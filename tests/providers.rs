@@ -776,7 +776,8 @@ fn an_answer_without_end_is_cut_off() {
     let embedder =
         Embedder::remote(Small(Client::new()), options(&place, Provider::OpenAi, "m", "/~endless")).expect("valid");
     let error = block_on(embedder.encode(&TEXTS, Role::Plain, &())).expect_err("too large");
-    assert_eq!(error.code(), Code::InvalidResponse);
+    assert_eq!((error.code(), details(&error).retryable), (Code::InvalidResponse, false));
+    assert_eq!(error.at(), "openai, texts 0 to 2");
 }
 
 /// Asks to stop once it is told to.

@@ -213,7 +213,7 @@ impl<H: Http> Driver<H> {
                 Either::Left((Ok(done), _)) => return Ok(done),
                 Either::Left((Err(error), _)) => error,
                 Either::Right(_) => {
-                    self.transient(Error::new(Code::Timeout, "", format!("no answer within {timeout:?}")))
+                    self.unanswered(Error::new(Code::Timeout, "", format!("no answer within {timeout:?}")))
                 }
             };
             let (retryable, asked) = error.provider().map_or((false, None), |it| (it.retryable, it.retry_after));
@@ -260,8 +260,7 @@ impl<H: Http> Driver<H> {
         let request = self.request(spec, &(endpoint.request)(&ask)?, key)?;
         let response = match self.http.send(request).await {
             Ok(response) => response,
-            Err(error) if matches!(error.code(), Code::Network | Code::Timeout) => return Err(self.transient(error)),
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.unanswered(error)),
         };
         if !response.is_success() {
             return Err(failure::refused(spec.name, &response, self.http.now()));
@@ -330,10 +329,11 @@ impl<H: Http> Driver<H> {
         }
     }
 
-    /// An error that may pass: there was no answer.
-    fn transient(&self, error: Error) -> Error {
+    /// An error without an answer. Where the network or time is to blame, it may pass.
+    fn unanswered(&self, error: Error) -> Error {
         let provider = self.options.provider.as_str().to_owned();
-        error.from_provider(ProviderError { provider, retryable: true, ..ProviderError::default() })
+        let retryable = matches!(error.code(), Code::Network | Code::Timeout);
+        error.from_provider(ProviderError { provider, retryable, ..ProviderError::default() })
     }
 }
 
