@@ -241,7 +241,7 @@ check() {
   # A newer compiler may have lints that are not known here: only where ours is used are they errors.
   local strict=; [[ -z ${CI:-} ]] || strict="-D warnings"
   cargo clippy --locked --release --features cli,webgpu --all-targets -- $strict
-  cargo clippy --locked --release --target wasm32-unknown-unknown --no-default-features --features webgpu --lib -- $strict
+  cargo clippy --locked --release --target wasm32-unknown-unknown --no-default-features --features webgpu,remote --lib -- $strict
 }
 
 test_() {

@@ -9,13 +9,13 @@ use crate::ops::gpu::Gpu;
 use crate::{
     batches::{Batches, Computes, Limits},
     error::{Code, Error, Result},
-    head::{OutputKind, Vectors, normalize},
+    head::{OutputKind, QuantizedVectors, Vectors, normalize},
     load::{CONFIG, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
     model::{Architecture, StaticPlan, StaticTable, pipeline},
     ops::{Device, Effort, Executor, Pooling, Processor, host::Host, on_executor},
     platform::{Files, Pacer},
     sparse::SparseVector,
-    text::{Batch, Encoded, Form, Prompts, Role, Tokenizer},
+    text::{Batch, Encoded, Form, Prompts, Role, RolePrompts, Tokenizer},
     transformer::{DensePlan, Rows, Transformer, TransformerPlan},
     weights::Dtype,
 };
@@ -51,14 +51,6 @@ pub struct LoadOptions {
     pub weights: Option<String>,
 }
 
-/// What is put before texts, by what they are for.
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-#[serde(default)]
-pub struct RolePrompts {
-    pub query: String,
-    pub document: String,
-}
-
 /// What a call asks for. A [`Role`] alone is such a thing.
 #[derive(Debug, Clone, Default)]
 pub struct EncodeOptions {
@@ -86,9 +78,9 @@ impl From<Role> for EncodeOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Tokens that went through the model, special tokens included.
+    /// Tokens that went through the model, special tokens included. Of a remote provider what it says, and 0 if it says nothing.
     pub tokens: usize,
-    /// Indices of the texts that were cut to the model's length.
+    /// Indices of the texts that were cut to the model's length; remote providers do not say.
     pub truncated: Vec<usize>,
 }
 
@@ -100,6 +92,8 @@ pub struct Output {
     pub dense: Option<Vectors>,
     /// A sparse vector over the vocabulary.
     pub sparse: Option<Vec<SparseVector>>,
+    /// A vector of small integers or bits, in place of `dense`, where a remote provider was asked for them.
+    pub quantized: Option<QuantizedVectors>,
     /// A vector for each token but the first.
     pub tokens: Option<Vec<Vectors>>,
     pub usage: Usage,
@@ -376,7 +370,7 @@ impl Embedder {
         }
         let width = self.model.token_width();
         let tokens = rows.tokens.map(|rows| rows.into_iter().map(|values| Vectors { width, values }).collect());
-        Ok(Output { dense: rows.dense, sparse: rows.sparse, tokens, usage })
+        Ok(Output { dense: rows.dense, sparse: rows.sparse, quantized: None, tokens, usage })
     }
 
     /// The tokens of a text as the model would see it: prompt, special tokens and truncation included.
@@ -560,7 +554,7 @@ fn check_dimensions(asked: usize, width: usize) -> Result<()> {
     }
 }
 
-fn check_outputs(asked: Option<&[OutputKind]>, given: &[OutputKind]) -> Result<()> {
+pub(crate) fn check_outputs(asked: Option<&[OutputKind]>, given: &[OutputKind]) -> Result<()> {
     let absent = |kind: &&OutputKind| !given.contains(kind);
     match asked {
         Some([]) => Err(invalid_option("outputs", "it is empty".to_owned())),

@@ -3,7 +3,7 @@
 //! Codes are the same words in Rust, in TypeScript (`pkg/src/errors.ts`) and in `docs/errors.md`; a test compares the
 //! three. A code is never renamed.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// What went wrong, as a word that programs may match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +19,10 @@ pub enum Code {
     Http,
     /// No answer, or the connection broke before the last byte.
     Network,
+    /// A provider did not answer in the time that it was given.
+    Timeout,
+    /// A provider's answer is not what it documents: no JSON, another number of vectors, another length, values that are no numbers.
+    InvalidResponse,
     /// A file that should hold JSON does not.
     InvalidJson,
     /// A configuration lacks a value, or holds one that contradicts the rest.
@@ -55,12 +59,14 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Code; 21] = [
+    pub const ALL: [Code; 23] = [
         Code::InvalidText,
         Code::InvalidOption,
         Code::MissingFile,
         Code::Http,
         Code::Network,
+        Code::Timeout,
+        Code::InvalidResponse,
         Code::InvalidJson,
         Code::InvalidConfig,
         Code::InvalidTokenizer,
@@ -87,6 +93,8 @@ impl Code {
             Code::MissingFile => "missing_file",
             Code::Http => "http",
             Code::Network => "network",
+            Code::Timeout => "timeout",
+            Code::InvalidResponse => "invalid_response",
             Code::InvalidJson => "invalid_json",
             Code::InvalidConfig => "invalid_config",
             Code::InvalidTokenizer => "invalid_tokenizer",
@@ -120,6 +128,29 @@ pub struct Error {
     at: String,
     message: String,
     cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    provider: Option<Box<ProviderError>>,
+}
+
+/// What a remote provider's failure brings beside code, place and message. A key is in none of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ProviderError {
+    /// Which: `openai`, `tei`.
+    pub provider: String,
+    /// The status of the answer, where there was one.
+    pub status: Option<u16>,
+    /// The provider's own word or number for what went wrong.
+    pub code: Option<String>,
+    /// Its own kind of error.
+    pub kind: Option<String>,
+    /// The field of the request that it complains of.
+    pub param: Option<String>,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// What its support asks for.
+    pub request_id: Option<String>,
+    /// How long it asks to wait.
+    pub retry_after: Option<Duration>,
 }
 
 /// `Result` with this crate's [`Error`].
@@ -128,13 +159,42 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `code` at a place, e.g. `Error::new(Code::MissingFile, "config.json", "not found")`.
     pub fn new(code: Code, at: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code, at: at.into(), message: message.into(), cause: None }
+        Self { code, at: at.into(), message: message.into(), cause: None, provider: None }
     }
 
     /// Adds what lay underneath.
     pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.cause = Some(Arc::new(cause));
         self
+    }
+
+    /// Adds what a remote provider said.
+    pub fn from_provider(mut self, details: ProviderError) -> Self {
+        self.provider = Some(Box::new(details));
+        self
+    }
+
+    /// Another place.
+    pub(crate) fn placed(mut self, at: impl Into<String>) -> Self {
+        self.at = at.into();
+        self
+    }
+
+    /// Every string that it holds, to take out of it what must not be shown. A cause cannot be changed, so it goes.
+    pub(crate) fn redacted(mut self, redact: impl Fn(&mut String)) -> Self {
+        self.cause = None;
+        redact(&mut self.at);
+        redact(&mut self.message);
+        if let Some(details) = &mut self.provider {
+            let ProviderError { code, kind, param, request_id, .. } = details.as_mut();
+            [code, kind, param, request_id].into_iter().flatten().for_each(redact);
+        }
+        self
+    }
+
+    /// What a remote provider said, if this is its failure.
+    pub fn provider(&self) -> Option<&ProviderError> {
+        self.provider.as_deref()
     }
 
     /// The stable code.

@@ -43,6 +43,8 @@ pub mod model;
 #[cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync, reason = "as above"))]
 pub mod ops;
 pub mod platform;
+pub mod provider;
+pub mod remote;
 pub mod rerank;
 pub mod score;
 #[cfg(feature = "cli")]
@@ -53,12 +55,14 @@ mod transformer;
 pub mod weights;
 
 pub use bm25::Bm25;
-pub use embedder::{Embedder, EncodeOptions, LoadOptions, Output, RolePrompts, Token, Usage};
-pub use error::{Code, Error, Result};
-pub use head::{OutputKind, Vectors};
+pub use embedder::{Embedder, EncodeOptions, LoadOptions, Output, Token, Usage};
+pub use error::{Code, Error, ProviderError, Result};
+pub use head::{OutputDtype, OutputKind, QuantizedValues, QuantizedVectors, Vectors};
 pub use load::Watch;
 pub use ops::Device;
+pub use provider::{Key, Provider, RemoteOptions};
+pub use remote::{RemoteEmbedder, RemoteReranker};
 pub use rerank::{Ranked, RerankOptions, Reranker};
 pub use sparse::SparseVector;
-pub use text::Role;
+pub use text::{Role, RolePrompts};
 pub use weights::Dtype;

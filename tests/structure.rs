@@ -17,11 +17,11 @@ const LAYERS: &[&[&str]] = &[
     &["text", "weights", "platform", "sparse", "kernels", "gpu"],
     &["ops"],
     &["encoder"],
-    &["model", "head", "hub", "score", "bm25"],
+    &["model", "head", "hub", "score", "bm25", "provider"],
     &["load"],
     &["batches"],
     &["transformer"],
-    &["embedder", "rerank", "convert", "distill"],
+    &["embedder", "rerank", "remote", "convert", "distill"],
     &["serve"],
     &["bindings", "bin"],
 ];
@@ -29,6 +29,9 @@ const LAYERS: &[&[&str]] = &[
 /// Uses that the layers do not allow, each with its reason.
 const ALLOWED: &[(&str, &str)] = &[
     ("weights", "ops"),      // the loader packs tensors through the contract
+    ("remote", "embedder"),  // has its faces,
+    ("remote", "rerank"),    // both of them
+    ("provider", "head"),    // vectors are of one type, whoever computed them
     ("distill", "embedder"), // the files of a model's stages
     ("convert", "embedder"), // as above
     ("encoder", "text"),     // a batch is what the forward reads
@@ -154,9 +157,23 @@ fn families_do_not_know_each_other() {
 }
 
 #[test]
+fn providers_do_not_know_each_other() {
+    let providers: Vec<&str> = wick_embed::Provider::ALL.map(wick_embed::Provider::as_str).into();
+    for (file, text) in sources() {
+        let Some(own) = file.strip_prefix("provider/").map(|name| name.trim_end_matches(".rs")) else {
+            continue;
+        };
+        if providers.contains(&own) {
+            let known = providers.iter().find(|other| **other != own && text.contains(&format!("{other}::")));
+            assert_eq!(known, None, "{file}");
+        }
+    }
+}
+
+#[test]
 fn what_belongs_to_one_place_stays_there() {
     let rules: &[(&[&str], &[&str])] = &[
-        (&["web_sys::", "js_sys::", "wasm_bindgen::"], &["platform/web.rs", "bindings/"]),
+        (&["web_sys::", "js_sys::", "wasm_bindgen::"], &["platform/web", "bindings/"]),
         (&["wgpu::"], &["gpu/"]),
         (&["candle_core::", "candle_nn::"], &["ops/candle.rs", "weights/gguf/blocks.rs", "bin/wick"]),
         (&["axum::", "hyper::", "tokio::"], &["serve/"]),

@@ -5,6 +5,8 @@ export const codes = [
   "missing_file",
   "http",
   "network",
+  "timeout",
+  "invalid_response",
   "invalid_json",
   "invalid_config",
   "invalid_tokenizer",

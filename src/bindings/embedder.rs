@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use web_sys::{AbortController, AbortSignal};
 
-use super::{Caller, DenseRows, SparseRows, TokenRows, answer, device, load, numbers, options, strings, texts};
-use crate::{Embedder, EncodeOptions, LoadOptions, OutputKind, Result, Role};
+use super::{
+    Caller, DenseRows, QuantizedRows, SparseRows, TokenRows, answer, device, load, numbers, options, strings, texts,
+};
+use crate::{Embedder, EncodeOptions, LoadOptions, Output, OutputKind, Result, Role};
 
 #[wasm_bindgen]
 pub struct EmbedderEngine(Embedder);
@@ -22,23 +24,46 @@ struct Loaded<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Encode {
+pub(super) struct Encode {
     role: String,
     prompt: Option<String>,
     outputs: Option<Vec<OutputKind>>,
     top_k: Option<usize>,
 }
 
+impl Encode {
+    pub(super) fn read(encode_options: &JsValue) -> Result<EncodeOptions> {
+        let Self { role, prompt, outputs, top_k } = options("options", encode_options)?;
+        Ok(EncodeOptions { role: role.parse()?, prompt, outputs, top_k, ..EncodeOptions::default() })
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Encoded<'a> {
-    device: &'a str,
+pub(super) struct Encoded<'a> {
+    /// What computed the last batch; none of a provider.
+    device: Option<&'a str>,
     dense: Option<DenseRows>,
     sparse: Option<SparseRows>,
+    quantized: Option<QuantizedRows>,
     token_vectors: Option<TokenRows>,
     tokens: usize,
     #[serde(with = "serde_wasm_bindgen::preserve")]
     truncated: Uint32Array,
+}
+
+impl<'a> Encoded<'a> {
+    pub(super) fn answer(output: Output, device: Option<&'a str>) -> Result<JsValue> {
+        answer(&Self {
+            device,
+            dense: output.dense.as_ref().map(DenseRows::new),
+            sparse: output.sparse.as_deref().map(SparseRows::new),
+            quantized: output.quantized.as_ref().map(QuantizedRows::new),
+            token_vectors: output.tokens.as_deref().map(TokenRows::new),
+            tokens: output.usage.tokens,
+            truncated: numbers(output.usage.truncated),
+        })
+    }
 }
 
 #[wasm_bindgen]
@@ -76,18 +101,10 @@ impl EmbedderEngine {
         progress: Option<Function>,
         signal: Option<AbortSignal>,
     ) -> Result<JsValue, JsValue> {
-        let Encode { role, prompt, outputs, top_k } = options("options", &encode_options)?;
-        let encode_options = EncodeOptions { role: role.parse()?, prompt, outputs, top_k, ..EncodeOptions::default() };
+        let encode_options = Encode::read(&encode_options)?;
         let caller = Caller { progress, signal };
         let output = self.0.encode(&texts(&values)?, encode_options, &caller).await?;
-        Ok(answer(&Encoded {
-            device: device(self.0.is_on_gpu()),
-            dense: output.dense.as_ref().map(DenseRows::new),
-            sparse: output.sparse.as_deref().map(SparseRows::new),
-            token_vectors: output.tokens.as_deref().map(TokenRows::new),
-            tokens: output.usage.tokens,
-            truncated: numbers(output.usage.truncated),
-        })?)
+        Ok(Encoded::answer(output, Some(device(self.0.is_on_gpu())))?)
     }
 
     /// `[ids, strings]` of each text.

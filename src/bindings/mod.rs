@@ -4,17 +4,20 @@
 mod bm25;
 mod embedder;
 mod helpers;
+// The page has no face for it yet, and its modules do without.
+#[cfg(feature = "remote")]
+mod remote;
 mod reranker;
 
 use std::{collections::HashMap, sync::Mutex};
 
-use js_sys::{Array, Float32Array, Function, JsString, Object, Reflect, Uint32Array};
+use js_sys::{Array, Float32Array, Function, Int8Array, JsString, Object, Reflect, Uint8Array, Uint32Array};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use web_sys::{AbortController, AbortSignal, console};
 
 use crate::{
-    Code, Error, Result, SparseVector, Vectors, Watch,
+    Code, Error, ProviderError, QuantizedValues, QuantizedVectors, Result, SparseVector, Vectors, Watch,
     hub::Location,
     platform::web::{Source, WebFiles},
 };
@@ -30,11 +33,46 @@ struct Failure<'a> {
     code: &'a str,
     at: &'a str,
     message: String,
+    provider: Option<ProviderFailure<'a>>,
+}
+
+/// What a remote provider said.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProviderFailure<'a> {
+    name: &'a str,
+    status: Option<u16>,
+    code: Option<&'a str>,
+    r#type: Option<&'a str>,
+    param: Option<&'a str>,
+    retryable: bool,
+    request_id: Option<&'a str>,
+    retry_after_ms: Option<f64>,
+}
+
+impl<'a> ProviderFailure<'a> {
+    fn new(details: &'a ProviderError) -> Self {
+        Self {
+            name: &details.provider,
+            status: details.status,
+            code: details.code.as_deref(),
+            r#type: details.kind.as_deref(),
+            param: details.param.as_deref(),
+            retryable: details.retryable,
+            request_id: details.request_id.as_deref(),
+            retry_after_ms: details.retry_after.map(|wait| wait.as_secs_f64() * 1e3),
+        }
+    }
 }
 
 impl From<Error> for JsValue {
     fn from(error: Error) -> Self {
-        let failure = Failure { code: error.code().as_str(), at: error.at(), message: error.to_string() };
+        let failure = Failure {
+            code: error.code().as_str(),
+            at: error.at(),
+            message: error.to_string(),
+            provider: error.provider().map(ProviderFailure::new),
+        };
         serde_wasm_bindgen::to_value(&failure).unwrap_or_else(|_| JsValue::from_str(failure.code))
     }
 }
@@ -93,6 +131,30 @@ struct DenseRows {
 impl DenseRows {
     fn new(vectors: &Vectors) -> Self {
         Self { values: Float32Array::from(vectors.values.as_slice()), width: vectors.width }
+    }
+}
+
+/// Equally wide vectors of small integers or of bits, one after the other.
+#[derive(Serialize)]
+struct QuantizedRows {
+    /// `Int8Array` or `Uint8Array`.
+    #[serde(with = "serde_wasm_bindgen::preserve")]
+    values: JsValue,
+    width: usize,
+    dtype: &'static str,
+}
+
+impl QuantizedRows {
+    fn new(vectors: &QuantizedVectors) -> Self {
+        let values = match &vectors.values {
+            QuantizedValues::Int8(values) | QuantizedValues::Binary(values) => {
+                Int8Array::from(values.as_slice()).into()
+            }
+            QuantizedValues::Uint8(values) | QuantizedValues::Ubinary(values) => {
+                Uint8Array::from(values.as_slice()).into()
+            }
+        };
+        Self { values, width: vectors.width, dtype: vectors.dtype().as_str() }
     }
 }
 

@@ -20,12 +20,24 @@ struct Loaded<'a> {
 
 /// Documents in their order: which, and its score.
 #[derive(Serialize)]
-struct Ranked<'a> {
-    device: &'a str,
+pub(super) struct Ranked<'a> {
+    /// What computed the last batch; none of a provider.
+    device: Option<&'a str>,
     #[serde(with = "serde_wasm_bindgen::preserve")]
     indices: Uint32Array,
     #[serde(with = "serde_wasm_bindgen::preserve")]
     scores: Float32Array,
+}
+
+impl<'a> Ranked<'a> {
+    pub(super) fn answer(ranked: &[crate::Ranked], device: Option<&'a str>) -> Result<JsValue> {
+        let scores: Vec<f32> = ranked.iter().map(|document| document.score).collect();
+        answer(&Self {
+            device,
+            indices: numbers(ranked.iter().map(|document| document.index)),
+            scores: Float32Array::from(scores.as_slice()),
+        })
+    }
 }
 
 #[wasm_bindgen]
@@ -61,11 +73,6 @@ impl RerankerEngine {
         let query = text(|| "query".to_owned(), query)?;
         let caller = Caller { progress, signal };
         let ranked = self.0.rerank(&query, &texts(&documents)?, top_k, &caller).await?;
-        let scores: Vec<f32> = ranked.iter().map(|document| document.score).collect();
-        Ok(answer(&Ranked {
-            device: device(self.0.is_on_gpu()),
-            indices: numbers(ranked.iter().map(|document| document.index)),
-            scores: Float32Array::from(scores.as_slice()),
-        })?)
+        Ok(Ranked::answer(&ranked, Some(device(self.0.is_on_gpu())))?)
     }
 }

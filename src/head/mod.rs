@@ -7,12 +7,14 @@ mod colbert;
 mod dense;
 mod lexical;
 mod masked_lm;
+mod quantized;
 
 pub use classifier::Classifier;
 pub use colbert::Colbert;
 pub use dense::{Dense, Projection};
 pub use lexical::Lexical;
 pub use masked_lm::{MaskedLm, Splade};
+pub use quantized::{OutputDtype, QuantizedValues, QuantizedVectors};
 
 use crate::error::{Code, Error, Result};
 
@@ -45,7 +47,7 @@ impl Vectors {
 
     /// All vectors in order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        self.values.chunks_exact(self.width)
+        self.values.chunks_exact(self.width.max(1))
     }
 }
 

@@ -1,19 +1,22 @@
-//! What the surroundings give: files as streams of bytes, a clock, a breath between batches, and a memory for what was measured.
+//! What the surroundings give: files as streams of bytes, requests, time, a breath between batches, and a memory for what was measured.
 //!
-//! [`Files`] is the contract; [`native`] reads folders, `web` reads addresses, blobs and byte arrays in a page, a worker or
-//! Node. Everything above works the same on each.
+//! [`Files`] and [`Http`] are the contracts; [`native`] reads folders, `web` reads addresses, blobs and byte arrays in a page, a
+//! worker or Node. Everything above works the same on each.
 
+mod http;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 
+pub use http::{Http, HttpRequest, HttpResponse};
 #[cfg(not(target_arch = "wasm32"))]
 use native as surroundings;
 #[cfg(target_arch = "wasm32")]
 use web as surroundings;
 
-pub(crate) use surroundings::{Clock, Pacer};
+pub use surroundings::KeyFunction;
+pub(crate) use surroundings::{Clock, Pacer, now, random, sleep};
 #[cfg(feature = "webgpu")]
 pub(crate) use surroundings::{remember, remembered};
 

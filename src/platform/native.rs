@@ -1,17 +1,31 @@
-//! Folders on a disk, and running a future to its end without a runtime.
+//! Folders on a disk, requests, time, and running a future to its end without a runtime.
+
+#[cfg(feature = "remote")]
+mod client;
+
+#[cfg(feature = "remote")]
+pub use client::Client;
 
 #[cfg(feature = "webgpu")]
 use std::{collections::BTreeMap, sync::Mutex};
 use std::{
+    cmp::Ordering,
+    collections::BinaryHeap,
     fs::{self, File},
+    hash::{BuildHasher, RandomState},
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc, LazyLock,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
+
+use futures_util::future::{LocalBoxFuture, poll_fn};
 
 use super::{Body, CHUNK, Files};
 use crate::error::{Code, Error, Result};
@@ -194,6 +208,95 @@ impl Pacer {
     pub(crate) async fn breathe(&mut self) {}
 }
 
+/// Gives a provider's key, as often as it is asked.
+pub type KeyFunction = Arc<dyn Fn() -> LocalBoxFuture<'static, Result<String>> + Send + Sync>;
+
+/// Time since 1970.
+pub(crate) fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A number from 0 up to 1, good enough to keep callers from coming back in step.
+pub(crate) fn random() -> f64 {
+    // The standard library's hasher has a random key; 53 bits are what a double holds.
+    let bits = BuildHasher::hash_one(&RandomState::new(), Instant::now());
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Waits without holding the thread.
+pub(crate) async fn sleep(duration: Duration) {
+    let Some(end) = Instant::now().checked_add(duration) else {
+        return std::future::pending().await;
+    };
+    let mut told: Option<Waker> = None;
+    poll_fn(move |context| {
+        if Instant::now() >= end {
+            return Poll::Ready(());
+        }
+        let waker = context.waker();
+        if !told.as_ref().is_some_and(|told| told.will_wake(waker)) {
+            told = Some(waker.clone());
+            if ALARMS.send(Alarm { end, waker: waker.clone() }).is_err() {
+                // There is no thread to wake this one.
+                thread::sleep(end.saturating_duration_since(Instant::now()));
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Someone to be woken.
+struct Alarm {
+    end: Instant,
+    waker: Waker,
+}
+
+/// In a heap whose top is the largest, the next alarm is the largest.
+impl Ord for Alarm {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.end.cmp(&self.end)
+    }
+}
+
+impl PartialOrd for Alarm {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Alarm {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Alarm {}
+
+/// The one thread that waits for all; it is started by the first who sleeps. Where it cannot be, sending fails.
+static ALARMS: LazyLock<Sender<Alarm>> = LazyLock::new(|| {
+    let (sender, receiver) = mpsc::channel();
+    // Without the thread the receiver is dropped.
+    let _ = thread::Builder::new().name("wick-timer".to_owned()).spawn(move || keep_time(&receiver));
+    sender
+});
+
+fn keep_time(receiver: &Receiver<Alarm>) {
+    let mut alarms = BinaryHeap::<Alarm>::new();
+    loop {
+        let next = match alarms.peek() {
+            Some(alarm) => receiver.recv_timeout(alarm.end.saturating_duration_since(Instant::now())),
+            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match next {
+            Ok(alarm) => alarms.push(alarm),
+            Err(RecvTimeoutError::Timeout) => alarms.pop().into_iter().for_each(|alarm| alarm.waker.wake()),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
 /// Runs a future to its end on this thread. On the processor the embedder's futures never wait.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
@@ -209,5 +312,26 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(output) => return output,
             Poll::Pending => thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleepers_wake_in_the_order_of_their_times() {
+        let woken = std::cell::RefCell::new(Vec::new());
+        let sleeper = |milliseconds| {
+            let woken = &woken;
+            async move {
+                sleep(Duration::from_millis(milliseconds)).await;
+                woken.borrow_mut().push(milliseconds);
+            }
+        };
+        block_on(futures_util::future::join_all([30, 1, 60].map(sleeper)));
+        assert_eq!(woken.into_inner(), [1, 30, 60]);
+        assert!((0..100).map(|_| random()).all(|number| (0.0..1.0).contains(&number)));
+        assert_ne!(random(), random());
     }
 }

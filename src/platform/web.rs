@@ -1,18 +1,23 @@
-//! Files from addresses, blobs and byte arrays, in a page, a worker or Node.
+//! Files from addresses, blobs and byte arrays, requests, and time, in a page, a worker or Node.
 //!
 //! `fetch` is handed in, so that a caller can add headers, and Node can read `file:` addresses. What came from an
 //! address is kept in the Cache API where there is one.
 
+mod client;
+
+pub use client::Client;
+
 #[cfg(not(target_feature = "simd128"))]
 compile_error!("the engine is built with SIMD: RUSTFLAGS must not replace the flags of .cargo/config.toml");
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
+use futures_util::future::LocalBoxFuture;
 use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{
-    AbortController, AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, Performance,
+    AbortController, AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, Performance, ReadableStream,
     ReadableStreamDefaultReader, RequestInit, Response,
 };
 
@@ -165,7 +170,7 @@ impl WebFiles {
                 if let Some(url) = value.as_string() {
                     self.address(&url, false, keep).await
                 } else if let Some(blob) = value.dyn_ref::<Blob>() {
-                    self.stream(file, &blob.stream(), Some(blob.size() as u64)).map(Some)
+                    WebBody::stream(file, &blob.stream(), Some(blob.size() as u64), self.abort.signal()).map(Some)
                 } else if value.is_instance_of::<js_sys::ArrayBuffer>() || value.is_instance_of::<Uint8Array>() {
                     Ok(Some(WebBody::bytes(file, Uint8Array::new(value))))
                 } else {
@@ -189,14 +194,7 @@ impl WebFiles {
         let Some(stream) = response.body() else {
             return Ok(WebBody::bytes(at, Uint8Array::new_with_length(0)));
         };
-        self.stream(at, &stream, length)
-    }
-
-    fn stream(&self, at: &str, stream: &web_sys::ReadableStream, length: Option<u64>) -> Result<WebBody> {
-        let reader =
-            stream.get_reader().dyn_into::<ReadableStreamDefaultReader>().map_err(|error| self.failed(at, &error))?;
-        let stream = Some((reader, self.abort.signal()));
-        Ok(WebBody { at: at.to_owned(), length, stream, come: Uint8Array::new_with_length(0), buffer: Vec::new() })
+        WebBody::stream(at, &stream, length, self.abort.signal())
     }
 }
 
@@ -265,6 +263,12 @@ pub struct WebBody {
 }
 
 impl WebBody {
+    fn stream(at: &str, stream: &ReadableStream, length: Option<u64>, signal: AbortSignal) -> Result<Self> {
+        let reader = stream.get_reader().dyn_into().map_err(|error| failure(&signal, at, &error))?;
+        let stream = Some((reader, signal));
+        Ok(Self { at: at.to_owned(), length, stream, come: Uint8Array::new_with_length(0), buffer: Vec::new() })
+    }
+
     fn bytes(at: &str, bytes: Uint8Array) -> Self {
         Self {
             at: at.to_owned(),
@@ -357,6 +361,48 @@ pub(crate) async fn remember(name: &str, text: &str) {
         // What cannot be kept is measured again.
         let _ = JsFuture::from(cache.put_with_str(&measured(name), &response)).await;
     }
+}
+
+/// Gives a provider's key, as often as it is asked.
+pub type KeyFunction = Rc<dyn Fn() -> LocalBoxFuture<'static, Result<String>>>;
+
+/// Time since 1970.
+pub(crate) fn now() -> Duration {
+    Duration::try_from_secs_f64(js_sys::Date::now() / 1e3).unwrap_or_default()
+}
+
+/// A number from 0 up to 1.
+pub(crate) fn random() -> f64 {
+    js_sys::Math::random()
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// Of the page, a worker or Node, which have them alike; Node's gives an object.
+    #[wasm_bindgen(js_name = setTimeout)]
+    fn set_timeout(callback: &Function, milliseconds: f64) -> JsValue;
+
+    #[wasm_bindgen(js_name = clearTimeout)]
+    fn clear_timeout(timer: &JsValue);
+}
+
+/// A timer that ends when nobody waits for it any longer: Node lives as long as one is set.
+struct Timer(JsValue);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        clear_timeout(&self.0);
+    }
+}
+
+/// Waits.
+pub(crate) async fn sleep(duration: Duration) {
+    // The longest that there is, 24 days.
+    let milliseconds = (duration.as_secs_f64() * 1e3).min(f64::from(i32::MAX));
+    let mut timer = None;
+    let promise = Promise::new(&mut |resolve, _| timer = Some(Timer(set_timeout(&resolve, milliseconds))));
+    let _ = JsFuture::from(promise).await;
+    drop(timer);
 }
 
 /// Lets the event loop in when a computation has held it for a while, so that a cancel can arrive.

@@ -30,6 +30,14 @@ impl std::str::FromStr for Role {
     }
 }
 
+/// What is put before texts, by what they are for.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct RolePrompts {
+    pub query: String,
+    pub document: String,
+}
+
 /// Prompts by name, and the name of the default one.
 #[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
 pub struct Prompts {
@@ -72,6 +80,17 @@ const KNOWN: &[(&[&str], &str, &str)] = &[
 /// A model's name without its owner.
 fn short(name: Option<&str>) -> String {
     name.and_then(|name| name.rsplit('/').next()).unwrap_or_default().to_lowercase()
+}
+
+impl RolePrompts {
+    /// The prefix for a role.
+    pub fn prefix(&self, role: Role) -> &str {
+        match role {
+            Role::Plain => "",
+            Role::Query => &self.query,
+            Role::Document => &self.document,
+        }
+    }
 }
 
 impl Prompts {

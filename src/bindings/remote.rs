@@ -1,0 +1,114 @@
+//! Remote providers. What goes in and comes out is as of local models; there is nothing to load.
+
+use js_sys::{Array, Function, Promise};
+use serde::Serialize;
+use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::AbortSignal;
+
+use super::{
+    Caller, answer,
+    embedder::{Encode, Encoded},
+    options,
+    reranker::Ranked,
+    text, texts,
+};
+use crate::{
+    Code, Embedder, Error, Key, OutputKind, RemoteEmbedder, RemoteOptions, RemoteReranker, Reranker, Result,
+    platform::{KeyFunction, web::Client},
+};
+
+#[wasm_bindgen]
+pub struct RemoteEmbedderEngine(RemoteEmbedder<Client>);
+
+#[wasm_bindgen]
+pub struct RemoteRerankerEngine(RemoteReranker<Client>);
+
+#[derive(Serialize)]
+struct Described<'a> {
+    provider: &'static str,
+    model: &'a str,
+    /// Absent as long as nothing says.
+    dimensions: Option<usize>,
+    outputs: &'a [OutputKind],
+}
+
+/// The options of [`RemoteOptions`], and the key beside them: a string, a function that gives one or a promise of one, or nothing.
+fn remote_options(value: &JsValue, key: JsValue) -> Result<RemoteOptions> {
+    let mut remote: RemoteOptions = options("options", value)?;
+    let invalid = |message| Error::new(Code::InvalidOption, "apiKey", message);
+    remote.key = match key.dyn_into::<Function>() {
+        Ok(function) => Some(Key::function(asking(function))),
+        Err(key) if key.is_null() || key.is_undefined() => None,
+        Err(key) => Some(Key::new(key.as_string().ok_or_else(|| invalid("it is neither a string nor a function"))?)?),
+    };
+    Ok(remote)
+}
+
+fn asking(function: Function) -> KeyFunction {
+    std::rc::Rc::new(move || {
+        let given = function.call0(&JsValue::UNDEFINED);
+        Box::pin(async move {
+            // What it throws is not repeated: it may have the key in it.
+            let failed = |_| Error::new(Code::InvalidOption, "apiKey", "the function that gives the key failed");
+            let key = JsFuture::from(Promise::resolve(&given.map_err(failed)?)).await.map_err(failed)?;
+            key.as_string().ok_or_else(|| Error::new(Code::InvalidOption, "apiKey", "the function gave no string"))
+        })
+    })
+}
+
+#[wasm_bindgen]
+impl RemoteEmbedderEngine {
+    /// Sends nothing. `fetch` takes an address and a `RequestInit`.
+    pub fn open(value: &JsValue, key: JsValue, fetch: Function) -> Result<RemoteEmbedderEngine, JsValue> {
+        Ok(Self(Embedder::remote(Client::new(fetch), remote_options(value, key)?)?))
+    }
+
+    /// What it is.
+    pub fn describe(&self) -> Result<JsValue, JsValue> {
+        let RemoteOptions { provider, model, .. } = self.0.options();
+        let (dimensions, outputs) = (self.0.dimensions(), self.0.outputs());
+        Ok(answer(&Described { provider: provider.as_str(), model, dimensions, outputs })?)
+    }
+
+    /// As [`EmbedderEngine::encode`](super::embedder::EmbedderEngine::encode).
+    pub async fn encode(
+        &self,
+        values: Array,
+        encode_options: JsValue,
+        progress: Option<Function>,
+        signal: Option<AbortSignal>,
+    ) -> Result<JsValue, JsValue> {
+        let encode_options = Encode::read(&encode_options)?;
+        let output = self.0.encode(&texts(&values)?, encode_options, &Caller { progress, signal }).await?;
+        Ok(Encoded::answer(output, None)?)
+    }
+}
+
+#[wasm_bindgen]
+impl RemoteRerankerEngine {
+    /// As [`RemoteEmbedderEngine::open`].
+    pub fn open(value: &JsValue, key: JsValue, fetch: Function) -> Result<RemoteRerankerEngine, JsValue> {
+        Ok(Self(Reranker::remote(Client::new(fetch), remote_options(value, key)?)?))
+    }
+
+    /// What it is.
+    pub fn describe(&self) -> Result<JsValue, JsValue> {
+        let RemoteOptions { provider, model, .. } = self.0.options();
+        Ok(answer(&Described { provider: provider.as_str(), model, dimensions: None, outputs: &[] })?)
+    }
+
+    /// As [`RerankerEngine::rerank`](super::reranker::RerankerEngine::rerank).
+    pub async fn rerank(
+        &self,
+        query: JsValue,
+        documents: Array,
+        top_k: Option<usize>,
+        progress: Option<Function>,
+        signal: Option<AbortSignal>,
+    ) -> Result<JsValue, JsValue> {
+        let query = text(|| "query".to_owned(), query)?;
+        let ranked = self.0.rerank(&query, &texts(&documents)?, top_k, &Caller { progress, signal }).await?;
+        Ok(Ranked::answer(&ranked, None)?)
+    }
+}

@@ -1,0 +1,154 @@
+//! Remote providers with the faces of local models: the same calls, the same results.
+
+use std::{future::Future, pin::pin, time::Duration};
+
+use futures_util::future::{Either, select};
+
+use crate::{
+    embedder::{Embedder, EncodeOptions, Output, Usage, check_outputs},
+    error::{Code, Error, Result},
+    head::OutputKind,
+    load::{Watch, check},
+    platform::{Http, sleep},
+    provider::{Call, Driver, RemoteOptions, Rows},
+    rerank::{Ranked, Reranker},
+};
+
+/// How long until a caller who asks to stop is heard.
+const TICK: Duration = Duration::from_millis(25);
+
+/// An embedder whose model is a provider's.
+pub struct RemoteEmbedder<H> {
+    driver: Driver<H>,
+    outputs: Vec<OutputKind>,
+}
+
+/// A reranker whose model is a provider's.
+pub struct RemoteReranker<H> {
+    driver: Driver<H>,
+}
+
+impl Embedder {
+    /// A provider's model. Nothing is sent before the first call; options that the provider cannot honour are refused here.
+    pub fn remote<H: Http>(http: H, options: RemoteOptions) -> Result<RemoteEmbedder<H>> {
+        let outputs = options.outputs.clone().unwrap_or_else(|| vec![OutputKind::Dense]);
+        Ok(RemoteEmbedder { driver: Driver::embedder(http, options)?, outputs })
+    }
+}
+
+impl Reranker {
+    /// As [`Embedder::remote`].
+    pub fn remote<H: Http>(http: H, options: RemoteOptions) -> Result<RemoteReranker<H>> {
+        Ok(RemoteReranker { driver: Driver::reranker(http, options)? })
+    }
+}
+
+impl<H: Http> RemoteEmbedder<H> {
+    /// Encodes texts, as [`Embedder::encode`] does: one result for each, in their order. A call needs about as many requests as
+    /// the provider's limits make of the texts, several at a time; if one of them fails for good so does the call. Texts that are
+    /// empty are refused.
+    pub async fn encode<T: AsRef<str>, W: Watch>(
+        &self,
+        texts: &[T],
+        options: impl Into<EncodeOptions>,
+        watch: &W,
+    ) -> Result<Output> {
+        let EncodeOptions { role, prompt, outputs, top_k, dimensions, normalize } = options.into();
+        if dimensions.is_some() || normalize.is_some() {
+            let message = "of a provider it is decided when the embedder is made (RemoteOptions)";
+            let name = if dimensions.is_some() { "dimensions" } else { "normalize" };
+            return Err(Error::new(Code::InvalidOption, name, message));
+        }
+        check_outputs(outputs.as_deref(), &self.outputs)?;
+        let prompts = &self.driver.options().prompts;
+        let own = || prompts.as_ref().map_or("", |prompts| prompts.prefix(role));
+        let prefix = prompt.as_deref().unwrap_or_else(own);
+        let texts: Vec<String> = texts.iter().map(|text| [prefix, text.as_ref()].concat()).collect();
+        let wanted: Vec<OutputKind> = match outputs {
+            Some(wanted) => self.outputs.iter().copied().filter(|kind| wanted.contains(kind)).collect(),
+            None => self.outputs.clone(),
+        };
+        let mut output = Output::default();
+        let calls = wanted.len();
+        for (number, kind) in wanted.into_iter().enumerate() {
+            let call = Call::Embed { kind, role, prompted: prompt.is_some() };
+            // With several outputs a text is done when it has all of them.
+            let progress = |done| watch.encoded((number * texts.len() + done) / calls, texts.len());
+            let gathered = unless_stopped(watch, self.driver.gather(call, &texts, progress)).await?;
+            output.usage = Usage { tokens: output.usage.tokens + gathered.tokens, ..output.usage };
+            match gathered.rows {
+                Rows::Dense(vectors) => output.dense = Some(vectors),
+                Rows::Quantized(vectors) => output.quantized = Some(vectors),
+                Rows::Sparse(mut rows) => {
+                    if let Some(count) = top_k {
+                        rows.iter_mut().for_each(|row| row.keep_largest(count));
+                    }
+                    output.sparse = Some(rows);
+                }
+                Rows::Scores(_) => return Err(Error::new(Code::InvalidResponse, "outputs", "scores are no vectors")),
+            }
+        }
+        Ok(output)
+    }
+
+    /// Dimensions of a dense vector: as asked for, as documented, or as the first answer had them.
+    pub fn dimensions(&self) -> Option<usize> {
+        self.driver.dimensions()
+    }
+
+    /// What it gives.
+    pub fn outputs(&self) -> &[OutputKind] {
+        &self.outputs
+    }
+
+    /// How the provider is spoken to.
+    pub fn options(&self) -> &RemoteOptions {
+        self.driver.options()
+    }
+}
+
+impl<H: Http> RemoteReranker<H> {
+    /// Scores and orders documents, as [`Reranker::rerank`] does. Long lists are split only where a document's score does not depend
+    /// on the others.
+    pub async fn rerank<T: AsRef<str>, W: Watch>(
+        &self,
+        query: &str,
+        documents: &[T],
+        top_k: Option<usize>,
+        watch: &W,
+    ) -> Result<Vec<Ranked>> {
+        let texts: Vec<String> = documents.iter().map(|document| document.as_ref().to_owned()).collect();
+        let call = Call::Rerank { query, top: top_k };
+        let progress = |done| watch.encoded(done, texts.len());
+        let gathered = unless_stopped(watch, self.driver.gather(call, &texts, progress)).await?;
+        let Rows::Scores(scores) = gathered.rows else {
+            return Err(Error::new(Code::InvalidResponse, "rerank", "vectors are no scores"));
+        };
+        let mut ranked: Vec<Ranked> = scores.into_iter().map(|(index, score)| Ranked { index, score }).collect();
+        ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+        ranked.truncate(top_k.unwrap_or(usize::MAX));
+        Ok(ranked)
+    }
+
+    /// How the provider is spoken to.
+    pub fn options(&self) -> &RemoteOptions {
+        self.driver.options()
+    }
+}
+
+/// Waits for a result, or until the caller asks to stop, which ends what is under way.
+async fn unless_stopped<T, W: Watch>(watch: &W, work: impl Future<Output = Result<T>>) -> Result<T> {
+    check(watch)?;
+    let stopped = async {
+        while !watch.cancelled() {
+            sleep(TICK).await;
+        }
+    };
+    match select(pin!(work), pin!(stopped)).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => {
+            check(watch)?;
+            Err(Error::new(Code::Aborted, "call", "the caller asked to stop"))
+        }
+    }
+}
