@@ -139,9 +139,12 @@ impl Reranker {
         match &self.engine {
             #[cfg(feature = "webgpu")]
             AnyEngine::Cpu(engine) => engine.ops.is_on_gpu(),
+            #[cfg(not(feature = "webgpu"))]
+            AnyEngine::Cpu(_) => false,
+            #[cfg(feature = "candle")]
+            AnyEngine::Candle(_) => false,
             #[cfg(feature = "webgpu")]
             AnyEngine::Gpu(_) => true,
-            _ => false,
         }
     }
 

@@ -6,8 +6,6 @@ mod client;
 #[cfg(feature = "remote")]
 pub use client::Client;
 
-#[cfg(feature = "webgpu")]
-use std::{collections::BTreeMap, sync::Mutex};
 use std::{
     cmp::Ordering,
     collections::BinaryHeap,
@@ -24,6 +22,8 @@ use std::{
     thread::{self, Thread},
     time::{Duration, Instant, SystemTime},
 };
+#[cfg(feature = "webgpu")]
+use std::{collections::BTreeMap, sync::Mutex};
 
 use futures_util::future::{LocalBoxFuture, poll_fn};
 

@@ -17,8 +17,8 @@ use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{
-    AbortController, AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, Performance, ReadableStream,
-    ReadableStreamDefaultReader, RequestInit, Response,
+    AbortController, AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, Performance,
+    ReadableStream, ReadableStreamDefaultReader, RequestInit, Response,
 };
 
 use super::{Body, CHUNK, Files};
