@@ -48,7 +48,8 @@ struct Kept {
     widest: usize,
     /// Whether a model multiplies with its words.
     has_words: bool,
-    /// Whether half precision was too small for an activation.
+    /// Whether weights of some matrix are in half precision, and whether that was too small for an activation.
+    has_half_weights: bool,
     is_too_large: bool,
     rotations: Vec<Rotations>,
     /// Matrices that were sent and not yet tried.
@@ -521,6 +522,7 @@ impl Pack for Gpu {
         self.device().flush();
         let mut kept = lock(&self.kept);
         kept.weights += outputs * inputs;
+        kept.has_half_weights |= matrix.form == Form::F16;
         kept.widest = kept.widest.max(outputs).max(inputs);
         Ok(matrix)
     }
@@ -718,8 +720,9 @@ impl Ops for Gpu {
 
     /// Activations beyond 65,504, which some T5 have, are infinite in half precision: then the model goes on in f32.
     async fn recover(&self, error: &Error) -> bool {
-        let was_half = error.code() == Code::NotFinite && self.device().has_half();
-        was_half && !std::mem::replace(&mut lock(&self.kept).is_too_large, true)
+        let mut kept = lock(&self.kept);
+        let was_half = error.code() == Code::NotFinite && kept.has_half_weights && self.device().has_half();
+        was_half && !std::mem::replace(&mut kept.is_too_large, true)
     }
 
     fn batch_tokens(&self) -> usize {

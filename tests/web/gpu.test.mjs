@@ -210,6 +210,37 @@ describe("WebGPU", () => {
     assert.ok(warnings.length === 1 && warnings[0].includes("device_lost") && warnings[0].endsWith("the processor goes on without the GPU"), JSON.stringify(warnings));
   });
 
+  test("auto in a worker with threads: the module on shared memory reaches the GPU too", async (t) => {
+    const { page } = await openGpuPage(t);
+    const texts = Array.from({ length: 120 }, (_, index) => `text ${index} of some, ${"and longer ".repeat(index % 9)}`);
+    const threads = await page.evaluate(async (source) => {
+      globalThis.embedder = await wick.Embedder.load(source, { threads: 2, cache: false });
+      return [embedder.threads, embedder.device];
+    }, address("gte"));
+    assert.deepEqual(threads, [2, "wasm"]);
+    // What is remembered says that the GPU is faster; and that a processor plays it is not seen.
+    // Helpers wait in the module and evaluate nothing.
+    const engines = page.workers().filter((worker) => worker.url().endsWith("/worker.js"));
+    assert.equal(engines.length, 1);
+    const patched = engines.map((worker) =>
+      worker.evaluate(() => {
+        Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
+        const costs = { gpu_name: "a GPU (webgpu)", cpu: { batch: 0, token: 1 }, gpu: { batch: 0, token: 0 } };
+        Cache.prototype.match = async () => new Response(JSON.stringify(costs));
+      }),
+    );
+    await Promise.all(patched);
+    const { rows, device, exact } = await page.evaluate(async ([source, texts]) => {
+      const rows = ({ dense }) => dense.map((row) => [...row]);
+      const got = rows(await embedder.encode(texts));
+      const other = await wick.Embedder.load(source, { device: "wasm", cache: false });
+      return { rows: got, device: embedder.device, exact: rows(await other.encode(texts)) };
+    }, [address("gte"), texts]);
+    assert.equal(device, "webgpu");
+    assert.ok(Math.min(...rows.map((row, index) => cosine(row, exact[index]))) > 0.99999);
+    assert.notDeepEqual(rows, exact);
+  });
+
   test("auto: a GPU that a processor plays is left alone", async (t) => {
     const { page, messages } = await openGpuPage(t);
     const device = await page.evaluate(async (source) => {

@@ -119,7 +119,7 @@ fn linear_maps_in_every_form_and_tile() {
             close(&what, &single, &want, 2e-6 * (inputs as f64).sqrt());
             if gpu.is_half(form) {
                 let half = computed(&gpu);
-                close(&what, &half, &want, 1e-3 * (inputs as f64).sqrt());
+                close(&what, &half, &want, 4e-3 * (inputs as f64).sqrt());
                 assert!(inputs < 4 || single != half, "{what}: not in half precision");
             }
         }
@@ -187,6 +187,7 @@ fn gated_maps_in_one_part_and_in_several() {
         {
             for form in Form::ALL {
                 let (values, w) = in_form(&w, inputs, form);
+                let slack = if gpu.is_half(form) { 1e3 } else { 1.0 };
                 let both = reference::linear(&x, &w, Some(&b), inputs, Activation::None);
                 let want = reference::gated(&both, width, activation, half);
                 let gated = |gpu: &Gpu| {
@@ -197,15 +198,15 @@ fn gated_maps_in_one_part_and_in_several() {
                     let ones = map(gpu, Values::F32(vec![1.0; width]), 1, width, None);
                     let sums = read(gpu, &gpu.linear(&y, &ones, Activation::None).expect("recorded"));
                     let rows: Vec<f64> = want.chunks_exact(width).map(|row| row.iter().sum()).collect();
-                    close("sums of gated rows", &sums, &rows, 2e-4);
+                    close("sums of gated rows", &sums, &rows, 2e-4 * slack);
                     (linear.weight.parts.len(), read(gpu, &y))
                 };
                 let what = format!("gated {rows} x {inputs} x {width} {half:?} in {form:?}");
                 for tile in Tile::ALL {
-                    close(&what, &gated(&with_tile(&gpu, tile)).1, &want, 2e-5);
+                    close(&what, &gated(&with_tile(&gpu, tile)).1, &want, 2e-5 * slack);
                 }
                 let (parts, got) = gated(&split);
-                close(&format!("{what}, {parts} parts"), &got, &want, 2e-5);
+                close(&format!("{what}, {parts} parts"), &got, &want, 2e-5 * slack);
                 assert!(parts > 1 || 2 * width * inputs.div_ceil(4) * form.bytes_of_four() <= split.limit as usize);
             }
         }
