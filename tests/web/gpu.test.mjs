@@ -114,9 +114,13 @@ describe("WebGPU", () => {
     const shaders = json("target/tmp/shaders.json");
     const { page } = await openPage(t, browser, server);
     const problems = await page.evaluate(async (shaders) => {
-      const device = await (await navigator.gpu.requestAdapter()).requestDevice();
+      const adapter = await navigator.gpu.requestAdapter();
+      // Which SwiftShader has not: there these are not compiled.
+      const halves = ["shader-f16"].filter((name) => adapter.features.has(name));
+      const device = await adapter.requestDevice({ requiredFeatures: halves });
       const problems = [];
       for (const [name, code] of Object.entries({ ...shaders, wrong: "fn main() -> f32 { return 1u; }" })) {
+        if (code.startsWith("enable f16;") && halves.length === 0) continue;
         device.pushErrorScope("validation");
         const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
         const error = await device.popErrorScope();
@@ -207,7 +211,7 @@ describe("WebGPU", () => {
     assert.deepEqual([lost[0], lost[1]], [second[0], "webgpu"]);
     assert.deepEqual(without, [want, "wasm"]);
     const warnings = messages.filter((message) => message.startsWith("wick-embed:"));
-    assert.ok(warnings.length === 1 && warnings[0].includes("device_lost") && warnings[0].endsWith("the processor goes on without the GPU"), JSON.stringify(warnings));
+    assert.ok(warnings.length === 1 && warnings[0].includes("Destroyed") && warnings[0].endsWith("the processor goes on without the GPU"), JSON.stringify(warnings));
   });
 
   test("auto in a worker with threads: the module on shared memory reaches the GPU too", async (t) => {
