@@ -12,16 +12,13 @@ use crate::{
     head::{OutputKind, QuantizedVectors, Vectors, normalize},
     load::{CONFIG, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
     model::{Architecture, StaticPlan, StaticTable, pipeline},
-    ops::{Device, Effort, Executor, Pooling, Processor, host::Host, on_executor},
+    ops::{BATCH_TOKENS, Device, Effort, Executor, Pooling, Processor, host::Host, on_executor},
     platform::{Files, Pacer},
     sparse::SparseVector,
     text::{Batch, Encoded, Form, Prompts, Role, RolePrompts, Tokenizer},
     transformer::{DensePlan, Rows, Transformer, TransformerPlan},
     weights::Dtype,
 };
-
-/// Most tokens of a batch of a static model: between two of them a call can be stopped.
-const STATIC_TOKENS: usize = 1024;
 
 pub(crate) const MODULES: &str = "modules.json";
 pub(crate) const PROMPTS: &str = "config_sentence_transformers.json";
@@ -494,7 +491,7 @@ impl Computes for Model {
     fn limits(&self) -> Limits {
         match self {
             Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.limits()),
-            Model::Static { .. } => Limits { tokens: STATIC_TOKENS, texts: usize::MAX },
+            Model::Static { .. } => Limits { tokens: BATCH_TOKENS, texts: usize::MAX },
         }
     }
 

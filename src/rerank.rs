@@ -170,6 +170,7 @@ async fn logits<O: Ops>(engine: &Engine<O>, batch: &Batch) -> Result<Vec<f32>> {
     let Some(classifier) = &engine.network.classifier else {
         unreachable!("a reranker is loaded with its classifier");
     };
+    // As `Transformer::fill` does. One function for both would take a closure, whose future is not `Send`.
     loop {
         let scored = match engine.hidden(batch) {
             Ok(hidden) => classifier.apply(&engine.ops, &hidden, batch).await,
