@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::{Dense as _, cosine, difference, encode, gpu, json, minilm, minilm_with, path, read};
 use wick_embed::{
     Code, Device, Dtype, Embedder, LoadOptions, OutputKind, Role,
-    gpu::{plan::Kernel, shaders::source},
+    gpu::{Work, plan::Kernel, shaders::source},
     platform::native::{Directory, block_on},
 };
 
@@ -104,6 +104,32 @@ fn a_batch_is_one_submission_of_seven_kernels_a_layer() {
     // The embedding's norm and the pooling.
     assert_eq!((profile.dispatches, profile.submissions), (6 * 7 + 2, 1));
     assert!(minilm().gpu().is_none());
+}
+
+/// By hand: a token meets every weight once, and each kernel reads and writes its activations once.
+#[test]
+fn operations_and_bytes_of_a_batch_are_counted() {
+    let Some(_gpu) = gpu() else { return };
+    let embedder = minilm_with(&on_gpu(LoadOptions::default()));
+    let gpu = embedder.gpu().expect("loaded on it");
+    if !gpu.device().has_clock() {
+        return;
+    }
+    gpu.set_timing(true);
+    gpu.take_profile();
+    let tokens = encode(&embedder, &["The weather is lovely today.", "It's so sunny outside!"]).usage.tokens as f64;
+    let kernels = gpu.take_profile().kernels;
+    let sum = |kernel: &str, of: fn(&Work) -> f64| -> f64 {
+        kernels.iter().filter(|(name, _)| name.starts_with(kernel)).map(|(_, time)| of(&time.work)).sum()
+    };
+    let weights = 6.0 * (4.0 * 384.0 * 384.0 + 2.0 * 384.0 * 1536.0);
+    assert_eq!(sum("linear", |work| work.products), weights * tokens);
+    let activations = 6.0 * tokens * ((384.0 + 1152.0) + (384.0 + 384.0) + 2.0 * (384.0 + 1536.0));
+    let share = sum("linear", |work| work.bytes) / (4.0 * (weights + activations));
+    // Biases beside them.
+    assert!((1.0..1.005).contains(&share), "{share}");
+    let share = sum("norm", |work| work.bytes) / (4.0 * tokens * 384.0 * (2.0 + 12.0 * 3.0));
+    assert!((1.0..1.3).contains(&share), "{share}");
 }
 
 /// Where norms stand before, they compute the sums that stand before them.

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Mutex, Weak,
@@ -22,7 +22,10 @@ use super::{
     plan::Kernel,
     shaders,
 };
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    platform::side_by_side,
+};
 
 /// Bytes that are written at a time: the host's copy is freed between two writes.
 const WRITE: usize = 16 << 20;
@@ -241,10 +244,23 @@ impl Device {
         let _ = self.device.poll(wgpu::PollType::Poll);
     }
 
+    /// Compiles kernels that are not yet, side by side.
+    pub(super) fn compile(&self, kernels: &BTreeSet<Kernel>) {
+        let missing: Vec<Kernel> = {
+            let pipelines = lock(&self.pipelines);
+            kernels.iter().copied().filter(|kernel| !pipelines.contains_key(kernel)).collect()
+        };
+        side_by_side(&missing, |&kernel| drop(self.pipeline(kernel)));
+    }
+
     /// A kernel, compiled when it is first asked for.
     pub(super) fn pipeline(&self, kernel: Kernel) -> Arc<Pipeline> {
-        let mut pipelines = lock(&self.pipelines);
-        pipelines.entry(kernel).or_insert_with(|| Arc::new(self.compiled(kernel))).clone()
+        if let Some(pipeline) = lock(&self.pipelines).get(&kernel) {
+            return pipeline.clone();
+        }
+        // Others may be compiled meanwhile.
+        let pipeline = Arc::new(self.compiled(kernel));
+        lock(&self.pipelines).entry(kernel).or_insert(pipeline).clone()
     }
 
     fn compiled(&self, kernel: Kernel) -> Pipeline {

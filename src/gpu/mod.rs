@@ -13,4 +13,4 @@ mod timing;
 pub use buffers::{Buffer, Slot};
 pub use device::Device;
 pub use queue::{Binding, Dispatch, Queue};
-pub use timing::{KernelTime, Profile};
+pub use timing::{KernelTime, Profile, Work};

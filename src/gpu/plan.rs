@@ -131,6 +131,7 @@ pub enum Kernel {
     Add,
     Gate,
     Pool,
+    Compact,
     /// Runs in no model: it tells what the device can do.
     Peak,
 }
@@ -151,7 +152,7 @@ impl Kernel {
             .flat_map(|(form, tile)| [Kernel::Linear(form, tile), Kernel::VocabMax(form, tile)])
             .chain(Tile::ALL.map(Kernel::LinearHalf))
             .chain(HEAD_WIDTHS.map(Kernel::Attention))
-            .chain([Kernel::Norm, Kernel::Add, Kernel::Gate, Kernel::Pool, Kernel::Peak])
+            .chain([Kernel::Norm, Kernel::Add, Kernel::Gate, Kernel::Pool, Kernel::Compact, Kernel::Peak])
             .collect()
     }
 
@@ -170,6 +171,7 @@ impl Kernel {
             Kernel::Add => "add",
             Kernel::Gate => "gate",
             Kernel::Pool => "pool",
+            Kernel::Compact => "compact",
             Kernel::Peak => "peak",
         }
     }
@@ -182,7 +184,7 @@ impl Kernel {
             Kernel::Attention(_) => (4, 1),
             Kernel::Norm => (4, 2),
             Kernel::Add => (2, 1),
-            Kernel::Gate => (1, 1),
+            Kernel::Gate | Kernel::Compact => (1, 1),
             Kernel::Pool => (2, 1),
             Kernel::Peak => (0, 1),
         }
@@ -199,6 +201,11 @@ impl Kernel {
             _ => Vec::new(),
         }
     }
+}
+
+/// Entries that are read of a row of so many logits. Few are above zero: of BERT's 30,522 a trained SPLADE leaves some hundreds.
+pub fn entries(logits: usize) -> usize {
+    (logits / 16).max(256)
 }
 
 /// Workgroups in each dimension.

@@ -18,7 +18,7 @@ use super::{
     Device, Profile, Slot,
     buffers::{Buffer, Pool, lock},
     plan::{Grid, Kernel, MOST_WORKGROUPS},
-    timing::Clock,
+    timing::{Clock, Work},
 };
 use crate::error::{Code, Error, Result};
 
@@ -71,7 +71,7 @@ pub struct Dispatch<'a> {
 }
 
 enum Command {
-    Dispatch { kernel: Kernel, grid: Grid, bindings: Vec<Binding>, products: f64 },
+    Dispatch { kernel: Kernel, grid: Grid, bindings: Vec<Binding>, work: Work },
     Copy { source: Binding, target: Buffer },
 }
 
@@ -178,10 +178,10 @@ impl Queue {
         let proof = recorder.upload(&receipt.to_le_bytes());
         let state = &mut *recorder.state;
         let commands = mem::take(&mut state.commands);
-        let kernels: Vec<(Kernel, f64)> = commands
+        let kernels: Vec<(Kernel, Work)> = commands
             .iter()
             .filter_map(|command| match command {
-                Command::Dispatch { kernel, products, .. } => Some((*kernel, *products)),
+                Command::Dispatch { kernel, work, .. } => Some((*kernel, *work)),
                 Command::Copy { .. } => None,
             })
             .collect();
@@ -191,6 +191,7 @@ impl Queue {
         let landing = self.landing(state, mapped);
 
         let mut encoder = self.device.device().create_command_encoder(&Default::default());
+        self.device.compile(&kernels.iter().map(|(kernel, _)| *kernel).collect());
         self.encode(&mut encoder, &commands, clock.as_ref());
         let mut at = 0;
         for source in sources {
@@ -279,7 +280,7 @@ struct Sent {
     /// Bytes of all that is read.
     mapped: u64,
     receipt: u32,
-    timed: Vec<(Kernel, f64)>,
+    timed: Vec<(Kernel, Work)>,
 }
 
 impl Recorder<'_> {
@@ -327,7 +328,8 @@ impl Recorder<'_> {
         let bytes: Vec<u8> = parameters.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut bindings = vec![self.upload(&bytes)];
         bindings.extend_from_slice(buffers);
-        self.state.commands.push(Command::Dispatch { kernel, grid, bindings, products });
+        let work = Work { products, bytes: buffers.iter().map(|buffer| buffer.size as f64).sum() };
+        self.state.commands.push(Command::Dispatch { kernel, grid, bindings, work });
         Ok(())
     }
 }

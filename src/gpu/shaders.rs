@@ -4,9 +4,10 @@
 
 use super::plan::Kernel;
 
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 17] = [
     ("add", include_str!("shaders/add.wgsl")),
     ("attention", include_str!("shaders/attention.wgsl")),
+    ("compact", include_str!("shaders/compact.wgsl")),
     ("gate", include_str!("shaders/gate.wgsl")),
     ("linear", include_str!("shaders/linear.wgsl")),
     ("math", include_str!("shaders/math.wgsl")),

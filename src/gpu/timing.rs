@@ -27,14 +27,27 @@ pub struct Profile {
 pub struct KernelTime {
     pub count: usize,
     pub milliseconds: f64,
-    /// Products of two numbers that were added to a sum.
+    pub work: Work,
+}
+
+/// What a dispatch has to do, whatever the device.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Work {
+    /// Products of two numbers that are added to a sum.
     pub products: f64,
+    /// Bytes of the buffers that it reads and writes, each taken once.
+    pub bytes: f64,
 }
 
 impl KernelTime {
     /// 1e9 floating-point operations a second, of which each product and its sum are two.
     pub fn gflops(&self) -> f64 {
-        2e-6 * self.products / self.milliseconds.max(f64::MIN_POSITIVE)
+        2e-6 * self.work.products / self.milliseconds.max(f64::MIN_POSITIVE)
+    }
+
+    /// 1e9 bytes a second, if nothing is read twice.
+    pub fn gigabytes(&self) -> f64 {
+        1e-6 * self.work.bytes / self.milliseconds.max(f64::MIN_POSITIVE)
     }
 }
 
@@ -89,10 +102,10 @@ impl Clock {
 }
 
 impl Profile {
-    /// Adds the readings of kernels that ran in this order, each with its products; `period` is nanoseconds of a tick.
-    pub fn add(&mut self, kernels: &[(Kernel, f64)], readings: &[u8], period: f32) {
+    /// Adds the readings of kernels that ran in this order, each with its work; `period` is nanoseconds of a tick.
+    pub fn add(&mut self, kernels: &[(Kernel, Work)], readings: &[u8], period: f32) {
         let tick = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte));
-        for ((kernel, products), reading) in kernels.iter().zip(readings.chunks_exact(16)) {
+        for ((kernel, work), reading) in kernels.iter().zip(readings.chunks_exact(16)) {
             let (start, end) = (tick(&reading[..8]), tick(&reading[8..]));
             let name = match kernel {
                 Kernel::Linear(form, tile) | Kernel::VocabMax(form, tile) => {
@@ -106,7 +119,8 @@ impl Profile {
             };
             let time = self.kernels.entry(name).or_default();
             time.count += 1;
-            time.products += products;
+            time.work.products += work.products;
+            time.work.bytes += work.bytes;
             // Some devices' clocks run backwards between two readings.
             time.milliseconds += end.saturating_sub(start) as f64 * f64::from(period) / 1e6;
         }
@@ -124,10 +138,11 @@ mod tests {
         let readings = [[10u64, 1_000_010], [20, 500_020], [30, 20]];
         let bytes: Vec<u8> = readings.iter().flatten().flat_map(|tick| tick.to_le_bytes()).collect();
         let mut profile = Profile::default();
-        profile.add(&[(linear, 3e9), (Kernel::Add, 0.0), (linear, 1e9)], &bytes, 2.0);
-        let linear = KernelTime { count: 2, milliseconds: 2.0, products: 4e9 };
-        assert!((linear.gflops() - 4000.0).abs() < 1e-9);
+        let work = |products, bytes| Work { products, bytes };
+        profile.add(&[(linear, work(3e9, 5e6)), (Kernel::Add, work(0.0, 1e3)), (linear, work(1e9, 1e6))], &bytes, 2.0);
+        let linear = KernelTime { count: 2, milliseconds: 2.0, work: work(4e9, 6e6) };
+        assert!((linear.gflops() - 4000.0).abs() < 1e-9 && (linear.gigabytes() - 3.0).abs() < 1e-9);
         assert_eq!(profile.kernels["linear f16 16x64"], linear);
-        assert_eq!(profile.kernels["add"], KernelTime { count: 1, milliseconds: 1.0, products: 0.0 });
+        assert_eq!(profile.kernels["add"], KernelTime { count: 1, milliseconds: 1.0, work: work(0.0, 1e3) });
     }
 }

@@ -5,7 +5,7 @@ use super::finite;
 use crate::{
     encoder::Lookup,
     error::Result,
-    ops::{Activation, Linear, Norm, Ops, Weights},
+    ops::{Activation, Entries, Linear, Norm, Ops, Weights},
     sparse::SparseVector,
     text::Batch,
 };
@@ -43,14 +43,16 @@ impl<W: Weights> MaskedLm<W> {
     {
         let x = ops.linear(hidden, &self.dense, self.activation)?;
         let x = ops.add_norm(x, None, &self.norm)?;
-        let logits = ops.read(&ops.vocab_max(&x, &words.table, self.bias.as_ref(), &batch.spans)?).await?;
-        finite(&logits)?;
+        let logits = ops.vocab_max(&x, &words.table, self.bias.as_ref(), &batch.spans)?;
+        let rows = ops.read_entries(&logits, words.rows).await?;
+        let values: Vec<f32> = rows.iter().flatten().map(|&(_, logit)| logit).collect();
+        finite(&values)?;
         // Both functions are monotone, so they may as well follow the maximum.
-        let weight = |logit: f32| (0..splade.logarithms).fold(logit.max(0.0), |value, _| value.ln_1p());
-        let rows = logits.chunks_exact(words.rows.max(1)).map(|row| {
-            let entries = row.iter().take(splade.vocabulary).enumerate().filter(|&(_, &logit)| logit > 0.0);
-            SparseVector::from_pairs(entries.map(|(index, &logit)| (index as u32, weight(logit))))
-        });
-        Ok(rows.collect())
+        let weight = |logit: f32| (0..splade.logarithms).fold(logit, |value, _| value.ln_1p());
+        let vector = |row: Entries| {
+            let entries = row.into_iter().filter(|&(index, _)| (index as usize) < splade.vocabulary);
+            SparseVector::from_pairs(entries.map(|(index, logit)| (index, weight(logit))))
+        };
+        Ok(rows.into_iter().map(vector).collect())
     }
 }

@@ -16,7 +16,8 @@ use std::{
 use half::f16;
 
 use super::{
-    Activation, Attention, BATCH_TOKENS, Effort, Half, Linear, Norm, Ops, Pack, Pooling, Relative, Span, Weights,
+    Activation, Attention, BATCH_TOKENS, Effort, Entries, Half, Linear, Norm, Ops, Pack, Pooling, Relative, Span,
+    Weights,
     cpu::{self, Cpu},
     gpu::{self, Gpu, cosine},
     lock,
@@ -360,6 +361,13 @@ impl Auto {
         lock(&self.state).stage = stage;
     }
 
+    /// The GPU gave a result.
+    fn set_proven(&self) {
+        if let Stage::Tried { is_proven, .. } = &mut lock(&self.state).stage {
+            *is_proven = true;
+        }
+    }
+
     /// Takes the GPU in if the rest of a call would take long without.
     pub async fn consider<S: Subject>(&self, effort: &Effort, model: &S) {
         // Short calls ask for nothing, not even for what is remembered.
@@ -583,10 +591,20 @@ impl Ops for Auto {
                 // What was sent since the last time must have arrived.
                 on.gpu.ready().await?;
                 let values = on.gpu.read(x).await?;
-                if let Stage::Tried { is_proven, .. } = &mut lock(&self.state).stage {
-                    *is_proven = true;
-                }
+                self.set_proven();
                 Ok(values)
+            }
+        }
+    }
+
+    async fn read_entries(&self, x: &Tensor, width: usize) -> Result<Vec<Entries>> {
+        match x {
+            Tensor::Cpu(x) => self.cpu.read_entries(x, width).await,
+            Tensor::Gpu(on, x) => {
+                on.gpu.ready().await?;
+                let rows = on.gpu.read_entries(x, width).await?;
+                self.set_proven();
+                Ok(rows)
             }
         }
     }

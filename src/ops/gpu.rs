@@ -9,11 +9,14 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::{
+    slice,
+    sync::{Arc, Mutex, OnceLock},
+};
 
 use super::{
-    Activation, Attention, Half, Linear, Norm, NormKind, Ops, Pack, Pooling, Relative, Span, Weights, cpu::Cpu, host,
-    lock,
+    Activation, Attention, Entries, Half, Linear, Norm, NormKind, Ops, Pack, Pooling, Relative, Span, Weights,
+    cpu::Cpu, host, lock,
 };
 use crate::{
     error::{Code, Error, Result},
@@ -113,6 +116,10 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 
 fn words<const N: usize>(rows: impl IntoIterator<Item = [u32; N]>) -> Vec<u8> {
     rows.into_iter().flatten().flat_map(u32::to_le_bytes).collect()
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 impl Gpu {
@@ -396,6 +403,24 @@ impl Gpu {
         Ok(Self::stored(x.rows, width, slot))
     }
 
+    /// The entries of each row above zero: as many as there are, and they.
+    fn compact(&self, x: &Tensor) -> Result<(Slot, Binding)> {
+        let most = plan::entries(x.width);
+        let bytes = (8 * x.rows * (most + 1)) as u64;
+        let slot = self.queue.slot(bytes)?;
+        let source = self.value(x)?;
+        let [across, down] = plan::folded(x.rows);
+        let y = Binding::first(slot.buffer(), bytes);
+        self.queue.record().dispatch(&Dispatch {
+            kernel: Kernel::Compact,
+            grid: [across, down, 1],
+            parameters: &[x.rows as u32, x.width as u32, plan::stride(x.width) as u32, most as u32],
+            buffers: &[x.part(&source), y.clone()],
+            products: 0.0,
+        })?;
+        Ok((slot, y))
+    }
+
     /// Several tensors at once.
     async fn read_all(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
         let slots = tensors.iter().map(|x| self.value(x)).collect::<Result<Vec<_>>>()?;
@@ -408,7 +433,7 @@ impl Gpu {
             rest = others;
             let rows = own.chunks_exact(4 * plan::stride(x.width).max(1)).take(x.rows);
             let values = rows.flat_map(|row| row.chunks_exact(4).take(x.width));
-            read.push(values.map(|value| f32::from_le_bytes([value[0], value[1], value[2], value[3]])).collect());
+            read.push(values.map(|value| f32::from_bits(word(value))).collect());
         }
         Ok(read)
     }
@@ -732,5 +757,23 @@ impl Ops for Gpu {
 
     async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
         Ok(self.read_all(&[x]).await?.remove(0))
+    }
+
+    async fn read_entries(&self, x: &Tensor, width: usize) -> Result<Vec<Entries>> {
+        // The buffer is ours until it was read.
+        let (_slot, compact) = self.compact(x)?;
+        let read = self.queue.read(slice::from_ref(&compact)).await?;
+        let pairs: Vec<(u32, u32)> = read.chunks_exact(8).map(|pair| (word(&pair[..4]), word(&pair[4..]))).collect();
+        let mut rows = Vec::with_capacity(x.rows);
+        for row in pairs.chunks_exact(plan::entries(x.width) + 1).take(x.rows) {
+            let Some(found) = row[1..].get(..row[0].0 as usize) else {
+                // More than was provided for. The tensor is still there.
+                return Ok(super::entries(&self.read(x).await?, width));
+            };
+            let mut entries: Entries = found.iter().map(|&(index, bits)| (index, f32::from_bits(bits))).collect();
+            entries.sort_unstable_by_key(|&(index, _)| index);
+            rows.push(entries);
+        }
+        Ok(rows)
     }
 }

@@ -304,4 +304,17 @@ pub trait Ops: Pack {
 
     /// Brings a tensor to the host, row-major.
     fn read(&self, x: &Self::Tensor) -> impl Future<Output = Result<Vec<f32>>>;
+
+    /// Brings of each row of a `[rows, width]` tensor what is above zero or no finite number, by ascending index.
+    fn read_entries(&self, x: &Self::Tensor, width: usize) -> impl Future<Output = Result<Vec<Entries>>> {
+        async move { Ok(entries(&self.read(x).await?, width)) }
+    }
+}
+
+/// Index and value of some numbers of a row.
+pub type Entries = Vec<(u32, f32)>;
+
+fn entries(values: &[f32], width: usize) -> Vec<Entries> {
+    let is_entry = |&(_, value): &(u32, f32)| value > 0.0 || !value.is_finite();
+    values.chunks_exact(width.max(1)).map(|row| (0..).zip(row.iter().copied()).filter(is_entry).collect()).collect()
 }

@@ -18,7 +18,7 @@ use web as surroundings;
 pub use surroundings::KeyFunction;
 pub(crate) use surroundings::{Clock, Pacer, now, random, sleep};
 #[cfg(feature = "webgpu")]
-pub(crate) use surroundings::{remember, remembered};
+pub(crate) use surroundings::{remember, remembered, side_by_side};
 
 use std::collections::HashMap;
 

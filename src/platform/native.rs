@@ -197,6 +197,19 @@ pub(crate) async fn remember(name: &str, text: &str) {
     }
 }
 
+/// Calls for each item, on a thread for each.
+#[cfg(feature = "webgpu")]
+pub(crate) fn side_by_side<T: Sync>(items: &[T], call: impl Fn(&T) + Sync) {
+    match items {
+        [item] => call(item),
+        _ => thread::scope(|scope| {
+            for item in items {
+                scope.spawn(|| call(item));
+            }
+        }),
+    }
+}
+
 /// Natively there is no event loop to let in.
 pub(crate) struct Pacer;
 

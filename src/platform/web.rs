@@ -363,6 +363,12 @@ pub(crate) async fn remember(name: &str, text: &str) {
     }
 }
 
+/// Calls for each item, one after the other. What a browser is told to make, it makes side by side.
+#[cfg(feature = "webgpu")]
+pub(crate) fn side_by_side<T>(items: &[T], call: impl Fn(&T)) {
+    items.iter().for_each(call);
+}
+
 /// Gives a provider's key, as often as it is asked.
 pub type KeyFunction = Rc<dyn Fn() -> LocalBoxFuture<'static, Result<String>>>;
 

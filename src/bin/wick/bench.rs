@@ -81,8 +81,22 @@ impl Bench {
     }
 }
 
-/// What a kernel did in a round of its own: by name how often it ran, its milliseconds in all, and 1e9 floating-point operations a second. Empty where the device has no clock.
-type Kernels = BTreeMap<String, (usize, f64, f64)>;
+/// What a kernel did in a round of its own.
+#[derive(serde::Serialize)]
+struct Kernel {
+    /// How often it ran, and how long in all.
+    count: usize,
+    ms: f64,
+    /// Products of two numbers, in 1e9, and bytes of its buffers, in 1e9, each taken once.
+    gproducts: f64,
+    gbytes: f64,
+    /// 1e9 floating-point operations and 1e9 bytes a second.
+    gflops: f64,
+    gbytes_per_s: f64,
+}
+
+/// By name; empty where the device has no clock.
+type Kernels = BTreeMap<String, Kernel>;
 
 #[cfg(feature = "webgpu")]
 fn kernel_times(embedder: &Embedder, texts: &[String], batch: Option<NonZeroUsize>) -> Result<(Kernels, Option<f64>)> {
@@ -94,7 +108,15 @@ fn kernel_times(embedder: &Embedder, texts: &[String], batch: Option<NonZeroUsiz
     }
     gpu.set_timing(false);
     let kernels = gpu.take_profile().kernels.into_iter();
-    let kernels = kernels.map(|(name, time)| (name, (time.count, time.milliseconds, time.gflops()))).collect();
+    let kernel = |time: wick_embed::gpu::KernelTime| Kernel {
+        count: time.count,
+        ms: time.milliseconds,
+        gproducts: 1e-9 * time.work.products,
+        gbytes: 1e-9 * time.work.bytes,
+        gflops: time.gflops(),
+        gbytes_per_s: time.gigabytes(),
+    };
+    let kernels = kernels.map(|(name, time)| (name, kernel(time))).collect();
     Ok((kernels, block_on(gpu.peak())?))
 }
 
@@ -103,11 +125,12 @@ fn kernel_times(_: &Embedder, _: &[String], _: Option<NonZeroUsize>) -> Result<(
     Ok((Kernels::new(), None))
 }
 
-/// A line for each kernel, longest first, and what it reaches of the device's peak, which is that of f32.
+/// A line for each kernel, longest first, with the bytes of its buffers and what it reaches of the device's peak, which is that of f32.
 fn table(kernels: &Kernels, peak: Option<f64>) -> String {
     let mut rows: Vec<_> = kernels.iter().collect();
-    rows.sort_by(|(_, (_, left, _)), (_, (_, right, _))| right.total_cmp(left));
-    let line = |(name, (count, ms, gflops)): &(&String, &(usize, f64, f64))| {
+    rows.sort_by(|(_, left), (_, right)| right.ms.total_cmp(&left.ms));
+    let line = |(name, kernel): &(&String, &Kernel)| {
+        let Kernel { count, ms, gbytes, gflops, gbytes_per_s, .. } = kernel;
         let each = ms / *count as f64;
         let share = match peak {
             Some(peak) if *gflops > 0.0 => {
@@ -115,7 +138,9 @@ fn table(kernels: &Kernels, peak: Option<f64>) -> String {
             }
             _ => String::new(),
         };
-        format!("\n{name:<24} {count:>6} x {each:>9.4} ms = {ms:>9.2} ms{share}")
+        format!(
+            "\n{name:<24} {count:>6} x {each:>9.4} ms = {ms:>9.2} ms  {gbytes:>7.3} GB at {gbytes_per_s:>6.1} GB/s{share}"
+        )
     };
     let lines: String = rows.iter().map(line).collect();
     let peak = peak.map(|peak| format!("\npeak in f32: {peak:.0} GFLOP/s"));

@@ -73,10 +73,14 @@ pub async fn outputs<O: Ops>(ops: &O, has_words: bool) -> Result<[Vec<f32>; 2]> 
     let x = ops.add(gated, &x)?;
     let poolings = [Pooling::Cls, Pooling::Max, Pooling::Mean, Pooling::MeanSqrtLen, Pooling::WeightedMean];
     let pooled = ops.pool(&x, &spans, &[poolings.as_slice(), &[Pooling::LastToken]].concat())?;
-    let largest = match has_words {
-        true => ops.read(&ops.vocab_max(&x, &words, Some(&ops.vector(noise(31, WORDS))?), &spans)?).await?,
-        false => Vec::new(),
-    };
+    let mut largest = vec![0.0; if has_words { spans.len() * WORDS } else { 0 }];
+    if has_words {
+        let logits = ops.vocab_max(&x, &words, Some(&ops.vector(noise(31, WORDS))?), &spans)?;
+        let rows = ops.read_entries(&logits, WORDS).await?;
+        for (row, entries) in largest.chunks_exact_mut(WORDS).zip(rows) {
+            entries.into_iter().for_each(|(index, value)| row[index as usize] = value);
+        }
+    }
     Ok([ops.read(&pooled).await?, largest])
 }
 

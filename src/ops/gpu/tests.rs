@@ -384,6 +384,31 @@ fn the_largest_product_of_each_word() {
 }
 
 #[test]
+fn entries_above_zero_are_read_alone() {
+    let Some(gpu) = gpu() else { return };
+    // Few of each row, all of it, none; more than is provided for in one; rows that are no multiple of four.
+    for (width, share) in [(5, 0.5), (300, 0.1), (300, 1.0), (9001, 0.01), (9001, 0.0), (9001, 0.5)] {
+        let rows = 3;
+        let mut values: Vec<f32> =
+            noise(7, rows * width).iter().map(|value| (value + 1.0) / 2.0 - 1.0 + share).collect();
+        values[width - 1] = f32::MIN_POSITIVE;
+        values[width..width + 5].copy_from_slice(&[0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+        let x = gpu.tensor(rows, width, &values).expect("memory");
+        gpu.take_profile();
+        let got = block_on(gpu.read_entries(&x, width)).expect("a working GPU");
+        let submissions = gpu.take_profile().submissions;
+        let bits = |rows: Vec<Entries>| -> Vec<Vec<(u32, u32)>> {
+            rows.into_iter().map(|row| row.into_iter().map(|(at, value)| (at, value.to_bits())).collect()).collect()
+        };
+        let want = bits(crate::ops::entries(&values, width));
+        let most = want.iter().map(Vec::len).max().unwrap_or(0);
+        assert_eq!(bits(got), want, "{share} of {width}");
+        assert!(want[1].iter().filter(|(at, _)| (2..5).contains(at)).count() == 3);
+        assert_eq!(submissions, if most > plan::entries(width) { 2 } else { 1 }, "{most} of {width}");
+    }
+}
+
+#[test]
 fn what_is_no_number_stays_so_through_maxima() {
     let Some(gpu) = gpu() else { return };
     let mut x = noise(1, 40 * 8);
