@@ -129,20 +129,23 @@ distilled() {
 
 # ---- building -----------------------------------------------------------------------------------------------------
 
-# The builds of the module, of which a page fetches one. Each needs SIMD of 128 bits.
-VARIANTS=(plain relaxed threads relaxed_threads)
+# The builds of the module, of which a page fetches one; and the module of remote providers, for pages that ask one. Each needs SIMD of
+# 128 bits.
+VARIANTS=(plain relaxed threads relaxed_threads remote)
 declare -A FILES=(
   [plain]=wick_embed_bg.wasm
   [relaxed]=wick_embed_relaxed_bg.wasm
   [threads]=wick_embed_threads_bg.wasm
   [relaxed_threads]=wick_embed_relaxed_threads_bg.wasm
+  [remote]=wick_remote_bg.wasm
 )
 
 # One of them and its glue, into build/glue/VARIANT.
 module() {
-  local variant=$1 options=() own=() features=+simd128 flags name=wick_embed target=target folder=build/glue/$1
+  local variant=$1 options=() own=() features=+simd128 flags name=wick_embed parts=local,webgpu target=target folder=build/glue/$1
   # Panics name their source file: without the paths of this machine the module is smaller, and the same everywhere.
   flags="'--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo', '--remap-path-prefix=$(rustc --print sysroot)=rust', '--remap-path-prefix=$PWD=wick'"
+  [[ $variant != remote ]] || { name=wick_remote; parts=remote; }
   # Only our own kernels use it: dependencies are compiled once for both.
   [[ $variant != relaxed* ]] || own=(-C target-feature=+relaxed-simd)
   if [[ $variant == *threads ]]; then
@@ -159,7 +162,7 @@ module() {
     export RUSTC_BOOTSTRAP=1
     target=target/threads name=wick_embed_threads
   fi
-  CARGO_TARGET_DIR=$target cargo rustc --locked --no-default-features --profile wasm --target wasm32-unknown-unknown --lib --features webgpu "${options[@]}" \
+  CARGO_TARGET_DIR=$target cargo rustc --locked --no-default-features --profile wasm --target wasm32-unknown-unknown --lib --features $parts "${options[@]}" \
     --config "target.wasm32-unknown-unknown.rustflags = ['-C', 'target-feature=$features', $flags]" -- "${own[@]}"
   unset RUSTC_BOOTSTRAP
   # Glue is named after the file that it is made for.
@@ -171,11 +174,13 @@ module() {
 
 # Optimizes one of them, if it is new: that takes more than a minute.
 optimized() {
-  local folder=build/glue/$1 features=()
+  local folder=build/glue/$1 features=() level=-O3
   sha256sum --check --status $folder/optimized.sha256 2>/dev/null && return
+  # It waits for the network, so it is small rather than fast.
+  [[ $1 != remote ]] || level=-Oz
   [[ $1 != relaxed* ]] || features+=(--enable-relaxed-simd)
   [[ $1 != *threads ]] || features+=(--enable-threads)
-  node pkg/node_modules/binaryen/bin/wasm-opt -O3 --strip-debug --strip-producers --enable-simd --enable-bulk-memory \
+  node pkg/node_modules/binaryen/bin/wasm-opt $level --strip-debug --strip-producers --enable-simd --enable-bulk-memory \
     --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
     "${features[@]}" $folder/module.wasm -o $folder/optimized.wasm
   sha256sum build.sh pkg/package-lock.json $folder/module.wasm $folder/optimized.wasm >$folder/optimized.sha256
@@ -196,6 +201,7 @@ wasm() {
   for job in "${jobs[@]}"; do wait $job; done
   glue wick_embed plain relaxed
   glue wick_embed_threads threads relaxed_threads
+  cp build/glue/remote/wick_remote.js build/glue/remote/wick_remote.d.ts pkg/src/
 }
 
 # Takes the glue of two builds, which must be the same but for a comment that numbers functions.
@@ -211,7 +217,7 @@ pkg() {
   say "building the npm package"
   rm -rf pkg/dist
   npm --prefix pkg run --silent build
-  cp pkg/src/wick_embed*.js pkg/src/wick_embed*.d.ts pkg/dist/
+  cp pkg/src/wick_*.js pkg/src/wick_*.d.ts pkg/dist/
   local variant
   for variant in "${VARIANTS[@]}"; do cp build/glue/$variant/optimized.wasm pkg/dist/${FILES[$variant]}; done
   cp README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT pkg/
@@ -241,7 +247,7 @@ check() {
   # A newer compiler may have lints that are not known here: only where ours is used are they errors.
   local strict=; [[ -z ${CI:-} ]] || strict="-D warnings"
   cargo clippy --locked --release --features cli,webgpu --all-targets -- $strict
-  cargo clippy --locked --release --target wasm32-unknown-unknown --no-default-features --features webgpu,remote --lib -- $strict
+  cargo clippy --locked --release --target wasm32-unknown-unknown --no-default-features --features local,webgpu,remote --lib -- $strict
 }
 
 test_() {

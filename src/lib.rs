@@ -18,7 +18,7 @@
 //! ```
 
 mod batches;
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", any(feature = "local", feature = "remote")))]
 mod bindings;
 pub mod bm25;
 // Both write folders, which only a program on a disk does; `serve`, below, is one too.

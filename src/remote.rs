@@ -125,7 +125,7 @@ impl<H: Http> RemoteReranker<H> {
             return Err(Error::new(Code::InvalidResponse, "rerank", "vectors are no scores"));
         };
         let mut ranked: Vec<Ranked> = scores.into_iter().map(|(index, score)| Ranked { index, score }).collect();
-        ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+        ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
         ranked.truncate(top_k.unwrap_or(usize::MAX));
         Ok(ranked)
     }

@@ -157,7 +157,7 @@ impl Reranker {
 /// Best first, equal ones as they came; at most `top_k` of them.
 pub fn rank(scores: Vec<f32>, top_k: Option<usize>) -> Vec<Ranked> {
     let mut ranked: Vec<_> = scores.into_iter().enumerate().map(|(index, score)| Ranked { index, score }).collect();
-    ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+    ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
     ranked.truncate(top_k.unwrap_or(usize::MAX));
     ranked
 }

@@ -16,11 +16,13 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use common::{Dense as _, encode, minilm, minilm_with, path};
 use serde_json::{Value, json};
 use wick_embed::{
-    Embedder, EncodeOptions, LoadOptions, OutputKind, RerankOptions, Reranker,
-    platform::native::{Directory, block_on},
+    Embedder, EncodeOptions, LoadOptions, OutputKind, Provider, RemoteOptions, RerankOptions, Reranker, Role,
+    platform::native::{Client, Directory, block_on},
 };
 
 const MINILM: &str = "build/models/all-MiniLM-L6-v2";
+const RERANKER: &str = "tests/fixtures/rerank-bert";
+const SPLADE: &str = "tests/fixtures/splade-bert";
 const TINY: &str = "tests/fixtures/bert-tiny";
 const TEXTS: [&str; 3] = ["The weather is lovely today.", "It's so sunny outside!", "Zürich 東京"];
 
@@ -253,6 +255,38 @@ fn tei_gives_them_too() {
     let raw = vectors(&raw, &TEXTS, EncodeOptions::default());
     assert!(raw[0].iter().zip(&expected[0]).all(|(raw, unit)| raw != unit));
     assert_eq!(rows(&wick.ask("/embed", &json!({"inputs": TEXTS, "normalize": false, "dimensions": 9}))), raw);
+}
+
+/// By each of its APIs: what was encoded there is what is encoded here.
+#[test]
+fn wicks_own_client_gets_what_the_library_gives() {
+    let wick = Wick::start(&["--model", MINILM, "--reranker", RERANKER]);
+    let splade = Wick::start(&["--model", SPLADE]);
+    let options = |provider, server: &Wick, place: &str| {
+        let mut options =
+            RemoteOptions::new(provider, if provider == Provider::OpenAi { "all-MiniLM-L6-v2" } else { "" });
+        options.base_url = Some(format!("http://{}{place}", server.address));
+        options
+    };
+    let expected = encode(&minilm(), &TEXTS);
+    for options in [options(Provider::OpenAi, &wick, "/v1"), options(Provider::Tei, &wick, "")] {
+        let remote = Embedder::remote(Client::new(), options).expect("valid options");
+        let output = block_on(remote.encode(&TEXTS, Role::Plain, &())).expect("an answer");
+        assert_eq!(output.vectors().values, expected.vectors().values);
+        assert_eq!(output.usage.tokens, expected.usage.tokens);
+    }
+    let mut sparse = options(Provider::Tei, &splade, "");
+    sparse.outputs = Some(vec![OutputKind::Sparse]);
+    let remote = Embedder::remote(Client::new(), sparse).expect("valid options");
+    let output = block_on(remote.encode(&TEXTS, Role::Plain, &())).expect("an answer");
+    assert_eq!(output.sparse, encode(&local(SPLADE), &TEXTS).sparse);
+
+    let files = Directory::new(path(RERANKER));
+    let normalized = RerankOptions { normalize: Some(true), ..RerankOptions::default() };
+    let reranker = block_on(Reranker::load(&files, &normalized, &())).expect("valid files");
+    let remote = Reranker::remote(Client::new(), options(Provider::Tei, &wick, "")).expect("valid options");
+    let ranked = block_on(remote.rerank("sun", &TEXTS, Some(2), &())).expect("an answer");
+    assert_eq!(ranked, block_on(reranker.rerank("sun", &TEXTS, Some(2), &())).expect("scores"));
 }
 
 #[test]

@@ -8,6 +8,8 @@ import { ranking } from "./ranking.js";
 import { Vectors } from "./vectors.js";
 
 const DEBOUNCE_MS = 150;
+/** A provider counts every call. */
+const REMOTE_DEBOUNCE_MS = 800;
 
 const box = modelBox({ onLoad: load, onCancel: () => loading.abort() });
 const texts = editor({ onEdit: edited, onChoose: show });
@@ -21,10 +23,10 @@ let loading = new AbortController();
 let showing = new AbortController();
 let timer;
 
-load(box.source());
+load(box.model());
 
 /** Replaces the model. The old one goes first, so that the memory never holds two. */
-async function load(source) {
+async function load({ source, provider, options }) {
   loading.abort();
   const { signal } = (loading = new AbortController());
   model?.embedder.dispose();
@@ -38,7 +40,9 @@ async function load(source) {
     // Imported here, so that a package that is not there is an error a person sees.
     const { Embedder } = await import("./wick-embed/index.js");
     const onProgress = (progress) => signal.aborted || box.progress(progress);
-    const embedder = await Embedder.load(source, { signal, onProgress, normalize: true, outputs: ["dense"] });
+    const embedder = provider
+      ? await Embedder.remote(provider, options)
+      : await Embedder.load(source, { signal, onProgress, normalize: true, outputs: ["dense"] });
     if (signal !== loading.signal) return embedder.dispose();
     model = {
       embedder,
@@ -58,7 +62,7 @@ function edited() {
   showing.abort();
   if (model) setState("working");
   clearTimeout(timer);
-  timer = setTimeout(show, DEBOUNCE_MS);
+  timer = setTimeout(show, model?.embedder.provider ? REMOTE_DEBOUNCE_MS : DEBOUNCE_MS);
 }
 
 /** Brings the page up to what is typed: encodes what is new and draws everything. Without a model it draws the frame. */
@@ -78,10 +82,10 @@ async function show() {
     const onProgress = (progress) => signal.aborted || box.encoding(progress);
     const ofLines = await documents.fill(lines, { signal, onProgress });
     const ofQuery = await queries.fill(query, { signal });
-    const [tokens] = chosen in lines ? await embedder.tokenize([lines[chosen]], { role: "document" }) : [];
+    const [tokens] = chosen in lines && embedder.tokenize ? await embedder.tokenize([lines[chosen]], { role: "document" }) : [];
     if (signal.aborted) return;
     const run = ofLines ?? ofQuery;
-    if (run) box.encoded(run);
+    if (run) box.encoded(run, embedder);
     draw(lines, chosen, sought, tokens);
     box.ready(lines.length);
     setState("ready");
@@ -96,7 +100,7 @@ function draw(lines, chosen, sought, tokens) {
   texts.note(cut, model?.embedder.maxTokens);
   heatMap.render(lines, known);
   search.render(lines, known, model?.queries.get(sought));
-  details.render(lines, chosen, tokens, known[chosen]);
+  details.render(lines, chosen, tokens, known[chosen], model?.embedder.provider !== undefined);
 }
 
 function fail(error) {

@@ -17,8 +17,30 @@ const WORDS = {
   crashed: "The engine stopped. Try again to load it anew.",
 };
 
-export function explain(error, { loading }) {
+/** The same of a provider. */
+const REMOTE_WORDS = {
+  network: "There is no answer from the provider. Perhaps it lets no pages in: then a proxy’s address helps.",
+  http: "The provider refused the texts.",
+  timeout: "The provider took too long.",
+  invalid_option: "The provider cannot be asked like this.",
+  invalid_response: "The provider’s answer is not what it documents.",
+};
+
+/** By the status of its answer. */
+const REFUSALS = {
+  400: "The provider refused the request. Are the model’s name and the key right?",
+  401: "The provider refused the key.",
+  403: "The provider refused the key.",
+  404: "The provider does not know this model or address.",
+  429: "The provider asks to wait, or the account is used up.",
+};
+
+export function explain(error, { loading, remote }) {
   const code = error?.code ?? error?.name ?? "error";
+  if (remote) {
+    const summary = REFUSALS[error?.provider?.status] ?? REMOTE_WORDS[code] ?? "The texts could not be encoded.";
+    return { code, message: error?.message ?? String(error), summary };
+  }
   const fallback = loading ? "The model could not be loaded." : "The texts could not be encoded.";
   return { code, message: error?.message ?? String(error), summary: WORDS[code] ?? fallback };
 }

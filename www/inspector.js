@@ -27,13 +27,13 @@ export function inspector({ onChoose }) {
   const drawTokens = tokenList();
 
   return {
-    /** `tokens` and `newVector` are undefined while there are none. */
-    render(texts, chosen, tokens, newVector) {
+    /** `tokens` and `newVector` are undefined while there are none; `remote` is whether there will be no tokens. */
+    render(texts, chosen, tokens, newVector, remote) {
       vector = newVector;
       choice.replaceChildren(...texts.map((text, index) => new Option(`${index + 1}  ${text}`)));
       choice.selectedIndex = texts.length ? chosen : -1;
       choice.disabled = texts.length === 0;
-      drawTokens(tokens);
+      drawTokens(tokens, remote);
       drawStrip(vector);
       drawValues(vector);
       copy.disabled = !vector;
@@ -74,11 +74,11 @@ function tokenList() {
     });
   }
 
-  return (tokens) => {
+  return (tokens, remote) => {
     const strings = tokens?.strings ?? [];
     list.replaceChildren(...strings.map((string, index) => chip(string, tokens.ids[index], index)));
     byId("tokens-count").textContent = tokens ? strings.length : "";
-    detail.textContent = tokens ? "Choose one to see its id" : "";
+    detail.textContent = tokens ? "Choose one to see its id" : remote ? "A provider does not tell its tokens" : "";
   };
 }
 

@@ -2,12 +2,15 @@
 
 import { byId, count, duration, make, plural } from "./dom.js";
 import { explain } from "./explain.js";
+import { remoteForm } from "./remote-form.js";
 
 /** A model of this site. */
 const own = (name) => ({ source: `./models/${name}/`, name, origin: "from this site" });
 const DEFAULT = own("all-MiniLM-L6-v2");
 /** In words what `embedder.device` says. */
-const DEVICES = { wasm: "WebAssembly" };
+const DEVICES = { wasm: "WebAssembly", webgpu: "GPU" };
+
+const where = ({ device, threads, provider }) => (provider ? "at the provider" : `${DEVICES[device]}, ${plural(threads, "thread")}`);
 
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
@@ -35,11 +38,12 @@ export function modelBox({ onLoad, onCancel }) {
       choose(own(choice.dataset.model));
     });
   }
-  button.addEventListener("click", () => (isLoading ? onCancel() : onLoad(model.source)));
+  remoteForm({ onChoose: choose });
+  button.addEventListener("click", () => (isLoading ? onCancel() : onLoad(model)));
 
   function choose(chosen) {
     model = chosen;
-    onLoad(model.source);
+    onLoad(model);
   }
 
   /** The one button of the box: cancels a load, or tries again. */
@@ -56,7 +60,7 @@ export function modelBox({ onLoad, onCancel }) {
   }
 
   return {
-    source: () => model.source,
+    model: () => model,
 
     loading() {
       isLoading = true;
@@ -74,12 +78,13 @@ export function modelBox({ onLoad, onCancel }) {
       bytes.textContent = total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : `${megabytes(loaded)} MB`;
     },
 
-    loaded({ device, threads, dimensions, maxTokens }, ms) {
+    loaded(embedder, ms) {
       isLoading = false;
       bar.value = 1;
       offer("");
-      show({ device: `${DEVICES[device] ?? device}, ${plural(threads, "thread")}`, "load-time": duration(ms), dimensions, "max-tokens": maxTokens });
-      show({ bytes: `${megabytes(size)} MB` });
+      const { provider, dimensions, maxTokens } = embedder;
+      show({ device: where(embedder), "load-time": provider ? "–" : duration(ms), dimensions: dimensions ?? "–", "max-tokens": maxTokens ?? "–" });
+      show({ bytes: provider ? "" : `${megabytes(size)} MB` });
     },
 
     working() {
@@ -93,8 +98,11 @@ export function modelBox({ onLoad, onCancel }) {
       encoded.textContent = `${done} of ${total}`;
     },
 
-    encoded({ texts, tokens, ms }) {
+    /** Some things only an answer tells: what computed it, and how long a provider's vectors are. */
+    encoded({ texts, tokens, ms }, embedder) {
       show({
+        device: where(embedder),
+        dimensions: embedder.dimensions ?? "–",
         "last-encode": `${plural(tokens, "token")}, ${duration(ms)}`,
         speed: `${count((tokens / ms) * 1000)} tokens/s`,
       });
@@ -109,7 +117,7 @@ export function modelBox({ onLoad, onCancel }) {
 
     /** `usable` is whether the model is still there: then only this call failed. */
     failed(problem, usable) {
-      const { summary, code, message } = explain(problem, { loading: isLoading });
+      const { summary, code, message } = explain(problem, { loading: isLoading, remote: model.provider !== undefined });
       isLoading = false;
       const retry = !usable || code === "crashed";
       bar.value = 0;

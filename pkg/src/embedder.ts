@@ -1,9 +1,57 @@
 import type { Client } from "./client.js";
 import { Model, load, type Host } from "./model.js";
 import { list, pick } from "./options.js";
-import type { LoadCall, Loaded, TokenRows } from "./protocol.js";
+import type { Encoded, LoadCall, Loaded, TokenRows } from "./protocol.js";
 import { spans, sparseRows } from "./sparse.js";
 import type { Device, EncodeOptions, LoadOptions, Output, OutputKind, Role, Source, TokenizeOptions, Tokens } from "./types.js";
+
+/** What makes vectors of texts, here or at a provider's. */
+export abstract class TextEmbedder extends Model {
+  /** What the model gives. */
+  readonly outputs: readonly OutputKind[];
+
+  protected constructor(client: Client, outputs: OutputKind[]) {
+    super(client);
+    this.outputs = Object.freeze(outputs);
+  }
+
+  /** One result per text, in their order. With the model's default prompt, if it names one. */
+  encode(texts: readonly string[], options: EncodeOptions = {}): Promise<Output> {
+    return this.#encode(texts, "plain", options);
+  }
+
+  /** As {@link encode}, with the model's prompt for queries, or as the provider marks them. */
+  encodeQueries(texts: readonly string[], options: EncodeOptions = {}): Promise<Output> {
+    return this.#encode(texts, "query", options);
+  }
+
+  /** As {@link encode}, with the model's prompt for documents, or as the provider marks them. */
+  encodeDocuments(texts: readonly string[], options: EncodeOptions = {}): Promise<Output> {
+    return this.#encode(texts, "document", options);
+  }
+
+  /** The vocabulary's string of each index. */
+  protected abstract strings(indices: Uint32Array): Promise<string[]>;
+
+  /** An answer came. */
+  protected received(_: Encoded): void {}
+
+  async #encode(texts: readonly string[], role: Role, options: EncodeOptions): Promise<Output> {
+    const { signal, onProgress } = options;
+    const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
+    const call = { kind: "encode", texts: list(texts), options: { role, ...pick(options, "prompt", "outputs", "topK") } } as const;
+    const encoded = await this.client.call(call, signal, report);
+    this.received(encoded);
+    const { dense, sparse, quantized, tokenVectors, tokens, truncated } = encoded;
+    return {
+      ...(dense && { dense: rows(dense) }),
+      ...(sparse && { sparse: sparseRows(sparse, (indices) => this.strings(indices)) }),
+      ...(quantized && { quantized: { dtype: quantized.dtype, vectors: rows(quantized) } }),
+      ...(tokenVectors && { tokens: tokenRows(tokenVectors) }),
+      usage: { tokens, truncated: Array.from(truncated) },
+    };
+  }
+}
 
 /**
  * A loaded model.
@@ -18,7 +66,7 @@ import type { Device, EncodeOptions, LoadOptions, Output, OutputKind, Role, Sour
  * Errors are {@link WickError}s. A call that failed or was aborted leaves the embedder as it was; only after the code
  * `"crashed"` must it be loaded again.
  */
-export abstract class EmbedderBase extends Model {
+export abstract class EmbedderBase extends TextEmbedder {
   #device: Device;
   /** How many threads compute: those that {@link LoadOptions.threads} asked for, or one where there can be no others. */
   readonly threads: number;
@@ -26,16 +74,13 @@ export abstract class EmbedderBase extends Model {
   readonly dimensions: number;
   /** Most tokens of a text, special tokens included; what is longer is cut. */
   readonly maxTokens: number;
-  /** What the model gives. */
-  readonly outputs: readonly OutputKind[];
 
   protected constructor(client: Client, loaded: Loaded) {
-    super(client);
+    super(client, loaded.outputs);
     this.#device = loaded.device;
     this.threads = loaded.threads;
     this.dimensions = loaded.dimensions;
     this.maxTokens = loaded.maxTokens;
-    this.outputs = Object.freeze(loaded.outputs);
   }
 
   /** What computed last. With the device `"auto"` it changes with the size of calls, and with any where a GPU was lost. */
@@ -47,48 +92,27 @@ export abstract class EmbedderBase extends Model {
     return load<LoadCall>(host, "load", source, pick(options, "maxTokens", "dimensions", "normalize", "outputs", "prompts"), options);
   }
 
-  /** One result per text, in their order. With the model's default prompt, if it names one. */
-  encode(texts: readonly string[], options: EncodeOptions = {}): Promise<Output> {
-    return this.#encode(texts, "plain", options);
-  }
-
-  /** As {@link encode}, with the model's prompt for queries. */
-  encodeQueries(texts: readonly string[], options: EncodeOptions = {}): Promise<Output> {
-    return this.#encode(texts, "query", options);
-  }
-
-  /** As {@link encode}, with the model's prompt for documents. */
-  encodeDocuments(texts: readonly string[], options: EncodeOptions = {}): Promise<Output> {
-    return this.#encode(texts, "document", options);
-  }
-
   /** The tokens of each text as the model sees it: prompt, special tokens and truncation included. */
   async tokenize(texts: readonly string[], { role = "plain" }: TokenizeOptions = {}): Promise<Tokens[]> {
     const tokenized = await this.client.call({ kind: "tokenize", texts: list(texts), role });
     return tokenized.map(([ids, strings]) => ({ ids, strings }));
   }
 
-  async #encode(texts: readonly string[], role: Role, options: EncodeOptions): Promise<Output> {
-    const { signal, onProgress } = options;
-    const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
-    const call = { kind: "encode", texts: list(texts), options: { role, ...pick(options, "prompt", "outputs", "topK") } } as const;
-    const { device, dense, sparse, tokenVectors, tokens, truncated } = await this.client.call(call, signal, report);
-    this.#device = device;
-    return {
-      ...(dense && { dense: rows(dense.values, dense.width) }),
-      ...(sparse && { sparse: sparseRows(sparse, (indices) => this.client.call({ kind: "decode", indices })) }),
-      ...(tokenVectors && { tokens: tokenRows(tokenVectors) }),
-      usage: { tokens, truncated: Array.from(truncated) },
-    };
+  protected override strings(indices: Uint32Array): Promise<string[]> {
+    return this.client.call({ kind: "decode", indices });
+  }
+
+  protected override received({ device }: Encoded): void {
+    if (device) this.#device = device;
   }
 }
 
 /** Equally wide rows, as views. */
-function rows(values: Float32Array, width: number): Float32Array[] {
-  return Array.from({ length: values.length / width }, (_, index) => values.subarray(index * width, (index + 1) * width));
+function rows<T extends Float32Array | Int8Array | Uint8Array>({ values, width }: { values: T; width: number }): T[] {
+  return Array.from({ length: values.length / width }, (_, index) => values.subarray(index * width, (index + 1) * width) as T);
 }
 
 function tokenRows({ values, width, ends }: TokenRows): Float32Array[][] {
-  const all = rows(values, width);
+  const all = rows({ values, width });
   return spans(ends, (start, end) => all.slice(start, end));
 }

@@ -1,21 +1,13 @@
 /** Runs calls on the WebAssembly module, one after the other. Lives in the worker, or on the page with `worker: false`. */
 
+import { crashed } from "./compile.js";
 import { isFailure, type Failure } from "./errors.js";
 import { startHelpers, threadsWanted, type Helpers } from "./helpers.js";
 import { start, type Glue, type Started } from "./module.js";
 import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
+import type { Runtime } from "./runtime.js";
 import type { Device } from "./types.js";
 import type { Bm25Engine, EmbedderEngine, RerankerEngine } from "./wick_embed_threads.js";
-
-/** What differs between a browser and Node. */
-export interface Runtime {
-  fetch(url: string, init: RequestInit): Promise<Response>;
-  /**
-   * Calls back when the module traps outside a call into it (a trap in a resumed future reaches nobody's `catch`).
-   * Returns how to stop listening.
-   */
-  onTrap(listener: (error: unknown) => void): () => void;
-}
 
 /**
  * Why the module of this thread can no longer be used. All engines of a thread share one module, so one trap ends them all;
@@ -197,15 +189,7 @@ export class EngineHost {
 
   #failure(error: unknown): Failure {
     if (isFailure(error)) return { code: error.code, at: error.at, message: error.message };
-    // Anything else came out of the module itself: after a trap its memory is in no known state.
-    let detail = error instanceof Error ? error.message : String(error);
-    try {
-      detail = this.#glue?.panicMessage() || detail;
-    } catch {
-      // The trap's own message has to do.
-    }
-    const message = `the engine trapped and must be loaded again: ${detail}`;
-    return (crash = { code: "crashed", at: "engine", message });
+    return (crash = crashed(error, this.#glue?.panicMessage));
   }
 }
 

@@ -32,6 +32,23 @@ export interface Failure {
   code: Code;
   at: string;
   message: string;
+  provider?: ProviderFailure;
+}
+
+/** What a remote provider said. Texts are its own, with the key struck out. */
+export interface ProviderFailure {
+  name: string;
+  /** Of the answer; none if there was none. */
+  status?: number;
+  code?: string;
+  type?: string;
+  /** The field that it complains of. */
+  param?: string;
+  /** Whether the same call may succeed later. */
+  retryable: boolean;
+  requestId?: string;
+  /** How long it asks to wait. */
+  retryAfterMs?: number;
 }
 
 /** Every error this package throws. */
@@ -40,6 +57,8 @@ export class WickError extends Error {
   readonly code: Code;
   /** Where: a file, a tensor, `text 3`, an option. */
   readonly at: string;
+  /** What a remote provider said, if it was one's. */
+  readonly provider?: ProviderFailure;
 
   constructor(failure: Failure, cause?: unknown) {
     super(failure.message, cause === undefined ? undefined : { cause });
@@ -47,6 +66,7 @@ export class WickError extends Error {
     this.name = failure.code === "aborted" ? "AbortError" : "WickError";
     this.code = failure.code;
     this.at = failure.at;
+    if (failure.provider) this.provider = failure.provider;
   }
 }
 

@@ -34,6 +34,7 @@ const local: Connect = async (onReply, onCrash) => {
 export const host: Host = {
   worker,
   local,
+  runtime: async () => (await import("./runtime.node.js")).runtime,
   resolve(address) {
     if (/^[a-z][a-z0-9+.-]+:/i.test(address)) return address;
     return /^(\/|\.\.?\/|[a-z]:[\\/])/i.test(address) ? pathToFileURL(address).href : undefined;

@@ -1,7 +1,8 @@
 /** What hosts share. */
 
 import type { Connect } from "./client.js";
-import { EngineHost, type Runtime } from "./engine.js";
+import { EngineHost } from "./engine.js";
+import type { Runtime } from "./runtime.js";
 
 /** An engine on the caller's own thread. */
 export function onThisThread(runtime: Runtime): Connect {

@@ -40,6 +40,7 @@ const local: Connect = async (onReply, onCrash) => {
 export const host: Host = {
   worker,
   local,
+  runtime: async () => (await import("./runtime.web.js")).runtime,
   resolve(address) {
     const isAddress = /^([a-z][a-z0-9+.-]*:|\/|\.\.?\/)/i.test(address);
     return isAddress ? new URL(address, globalThis.document?.baseURI ?? location.href).href : undefined;

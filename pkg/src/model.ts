@@ -3,6 +3,7 @@
 import { Client, type Connect } from "./client.js";
 import { invalid, pick } from "./options.js";
 import type { Answers, Call, ResolvedSource, WasmSource } from "./protocol.js";
+import type { Runtime } from "./runtime.js";
 import type { EngineOptions, FileSource, ModelOptions, Source } from "./types.js";
 
 /** What differs between a browser and Node. */
@@ -11,6 +12,8 @@ export interface Host {
   worker: Connect;
   /** Opens an engine on this thread. */
   local: Connect;
+  /** What a module of the caller's own thread needs. */
+  runtime(): Promise<Runtime>;
   /** Makes an address absolute; undefined for what is none (a model's name). */
   resolve(address: string): string | undefined;
 }
@@ -67,35 +70,35 @@ export function load<C extends Extract<Call, { options: object; source: Resolved
 
 function resolveSource(host: Host, source: Source, { revision, host: hub }: ModelOptions): ResolvedSource {
   if (typeof source === "string" || source instanceof URL) {
-    const url = resolve(host, String(source));
+    const url = resolve(host, "source", String(source));
     if (url !== undefined) return { kind: "base", url };
     return {
       kind: "hub",
       name: String(source),
       ...(revision !== undefined && { revision }),
-      ...(hub !== undefined && { host: resolve(host, hub) ?? hub }),
+      ...(hub !== undefined && { host: resolve(host, "host", hub) ?? hub }),
     };
   }
   if (typeof source !== "object" || source === null) throw invalid("source", "it must be a name, an address or a map of files");
-  const file = (file: FileSource) => (typeof file === "string" || file instanceof URL ? address(host, String(file)) : file);
+  const file = (file: FileSource) => (typeof file === "string" || file instanceof URL ? resolveAddress(host, "source", String(file)) : file);
   return { kind: "files", files: Object.fromEntries(Object.entries(source).map(([name, value]) => [name, file(value)])) };
 }
 
-function resolveWasm(host: Host, wasm: NonNullable<EngineOptions["wasm"]>): WasmSource {
+export function resolveWasm(host: Host, wasm: NonNullable<EngineOptions["wasm"]>): WasmSource {
   if (typeof wasm !== "string" && !(wasm instanceof URL)) return wasm;
-  return address(host, String(wasm));
+  return resolveAddress(host, "wasm", String(wasm));
 }
 
 /** Makes an address absolute; undefined for what is none. */
-function resolve(host: Host, text: string): string | undefined {
+function resolve(host: Host, at: string, text: string): string | undefined {
   try {
     return host.resolve(text);
   } catch (cause) {
-    throw invalid("source", `${JSON.stringify(text)} is no address`, cause);
+    throw invalid(at, `${JSON.stringify(text)} is no address`, cause);
   }
 }
 
 /** Makes an address absolute, where a bare name is one beside the page. */
-function address(host: Host, text: string): string {
-  return resolve(host, text) ?? resolve(host, `./${text}`) ?? text;
+export function resolveAddress(host: Host, at: string, text: string): string {
+  return resolve(host, at, text) ?? resolve(host, at, `./${text}`) ?? text;
 }

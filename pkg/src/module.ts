@@ -1,6 +1,6 @@
 /** Starts the module of this thread: which file, and on which memory. */
 
-import type { Failure } from "./errors.js";
+import { compile, unstarted, type Fetch } from "./compile.js";
 import type { WasmSource } from "./protocol.js";
 import { variant } from "./variants.js";
 import * as plain from "./wick_embed.js";
@@ -16,8 +16,6 @@ export interface Started {
   memory: WebAssembly.Memory | undefined;
 }
 
-type Fetch = (url: string, init: RequestInit) => Promise<Response>;
-
 /** All engines of a thread share one module. */
 let started: Promise<Started> | undefined;
 
@@ -25,7 +23,7 @@ let started: Promise<Started> | undefined;
 export function start(fetch: Fetch, wasm: WasmSource | undefined, shared: boolean): Promise<Started> {
   return (started ??= begin(fetch, wasm, shared).catch((cause) => {
     started = undefined;
-    throw failure(cause);
+    throw unstarted(cause);
   }));
 }
 
@@ -58,25 +56,4 @@ function sharedMemory(): WebAssembly.Memory | undefined {
     }
   }
   return undefined;
-}
-
-async function compile(source: WasmSource, fetch: Fetch): Promise<WebAssembly.Module> {
-  if (typeof source !== "string") return isModule(source) ? source : WebAssembly.compile(source as BufferSource);
-  const response = await fetch(source, {});
-  if (!response.ok) throw new Error(`${source}: the server answered ${response.status}`);
-  // While it arrives, where the server says what it is.
-  const named = /^application\/wasm\b/i.test(response.headers.get("content-type") ?? "");
-  return named ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
-}
-
-/** Also of one that comes from another window. */
-function isModule(source: object): source is WebAssembly.Module {
-  return Object.prototype.toString.call(source) === "[object WebAssembly.Module]";
-}
-
-function failure(cause: unknown): Failure {
-  const message = `the engine did not start: ${cause instanceof Error ? cause.message : String(cause)}`;
-  const broken = cause instanceof WebAssembly.CompileError || cause instanceof WebAssembly.LinkError;
-  const code = broken ? "executor" : cause instanceof RangeError ? "out_of_memory" : "network";
-  return { code, at: "wasm", message };
 }

@@ -4,9 +4,22 @@ import { BM25Base } from "./bm25.js";
 import { EmbedderBase } from "./embedder.js";
 import { host } from "./host.node.js";
 import { RerankerBase } from "./reranker.js";
-import type { Bm25FitOptions, Bm25LoadOptions, LoadOptions, RerankerLoadOptions, Source } from "./types.js";
+import type { RemoteEmbedder, RemoteReranker } from "./remote.js";
+import type {
+  Bm25FitOptions,
+  Bm25LoadOptions,
+  LoadOptions,
+  Provider,
+  RemoteEmbedderOptions,
+  RemoteRerankerOptions,
+  RerankerLoadOptions,
+  Source,
+} from "./types.js";
 
-export { WickError, type Code } from "./errors.js";
+export type { TextEmbedder } from "./embedder.js";
+export { WickError, type Code, type ProviderFailure } from "./errors.js";
+export type { RemoteEmbedder, RemoteReranker } from "./remote.js";
+export type { TextReranker } from "./reranker.js";
 export { colbertScore, hybridScore, lexicalScore } from "./score.js";
 export { SparseVector } from "./sparse.js";
 export type * from "./types.js";
@@ -16,12 +29,26 @@ export class Embedder extends EmbedderBase {
   static async load(source: Source, options: LoadOptions = {}): Promise<Embedder> {
     return new Embedder(...(await Embedder.connect(host, source, options)));
   }
+
+  /**
+   * A provider's model, with the same calls and results. Options that the provider cannot honour are refused here; nothing is sent
+   * before the first call. A key in a page is seen by whoever opens it: see `docs/providers.md`.
+   */
+  static async remote(provider: Provider, options: RemoteEmbedderOptions = {}): Promise<RemoteEmbedder> {
+    // Loaded only when asked for.
+    return (await import("./remote.js")).RemoteEmbedder.open(host, provider, options);
+  }
 }
 
 export class Reranker extends RerankerBase {
   /** Loads a model. Ask for nothing else in `options` and the model's own files decide everything. */
   static async load(source: Source, options: RerankerLoadOptions = {}): Promise<Reranker> {
     return new Reranker(...(await Reranker.connect(host, source, options)));
+  }
+
+  /** As {@link Embedder.remote}: Cohere, Voyage, Jina or text-embeddings-inference. */
+  static async remote(provider: Provider, options: RemoteRerankerOptions = {}): Promise<RemoteReranker> {
+    return (await import("./remote.js")).RemoteReranker.open(host, provider, options);
   }
 }
 

@@ -19,6 +19,10 @@ const text: Check = (value) => {
   return /\p{Surrogate}/u.test(value) ? "it holds a lone surrogate" : undefined;
 };
 
+const count: Check = (value) => (value === 0 ? undefined : whole(value));
+
+const object: Check = (value) => (typeof value === "object" && value !== null && !Array.isArray(value) ? undefined : `${show(value)} is no object`);
+
 const number: Check = (value) => (Number.isFinite(value) ? undefined : `${show(value)} is no number`);
 
 const kinds = oneOf("dense", "sparse", "tokens");
@@ -38,6 +42,22 @@ const checks = {
   epsilon: number,
   // What is in it the engine knows.
   analyzer: (value) => (typeof value === "object" && value !== null ? undefined : "it must be an object with a kind"),
+  provider: oneOf("openai", "cohere", "voyage", "jina", "mistral", "gemini", "nomic", "tei"),
+  model: text,
+  headers: object,
+  timeoutMs: whole,
+  maxRetries: count,
+  concurrency: whole,
+  batchSize: whole,
+  batchTokens: whole,
+  nativeDimensions: whole,
+  outputDtype: oneOf("float", "int8", "uint8", "binary", "ubinary"),
+  encodingFormat: oneOf("float", "base64"),
+  truncate: oneOf("none", "start", "end"),
+  task: text,
+  title: text,
+  lateChunking: flag,
+  extra: object,
   prompt: text,
   outputs: (value) => {
     if (!Array.isArray(value) || value.length === 0) return "it must be a list of one or more of dense, sparse, tokens";
@@ -64,6 +84,12 @@ export function pick<O extends object, K extends keyof O & keyof typeof checks>(
     if (!left) picked[name] = value;
   }
   return picked as Picked<O, K>;
+}
+
+/** Refuses options that there are not: one that is only misspelt would be left out in silence. */
+export function only(at: string, options: object, names: readonly string[]): void {
+  const unknown = Object.keys(options).find((name) => !names.includes(name));
+  if (unknown !== undefined) throw invalid(unknown, `${at} have no such name; they are ${[...names].sort().join(", ")}`);
 }
 
 /** A copy, for the array may change before it is read. What is in it is checked where it becomes text (`src/bindings`). */

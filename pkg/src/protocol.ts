@@ -1,7 +1,7 @@
 /** What passes between a model's face and its engine, in a worker or not. Every message is plain data. */
 
 import type { Failure } from "./errors.js";
-import type { Analyzer, Bm25Parameters, Device, Dtype, OutputKind, Prompts, Role } from "./types.js";
+import type { Analyzer, Bm25Parameters, Device, Dtype, OutputKind, Prompts, QuantizedDtype, Role } from "./types.js";
 
 /** A source whose addresses are absolute. */
 export type ResolvedSource =
@@ -115,6 +115,13 @@ export interface DenseRows {
   width: number;
 }
 
+/** Equally wide vectors of small integers or of bits, one after the other. */
+export interface QuantizedRows {
+  values: Int8Array | Uint8Array;
+  width: number;
+  dtype: QuantizedDtype;
+}
+
 /** Sparse vectors, one after the other; `ends` says where each ends. */
 export interface SparseRows {
   indices: Uint32Array;
@@ -130,10 +137,11 @@ export interface TokenRows {
 }
 
 export interface Encoded {
-  /** What computed the last batch. */
-  device: Device;
+  /** What computed the last batch; none of a provider. */
+  device?: Device;
   dense?: DenseRows;
   sparse?: SparseRows;
+  quantized?: QuantizedRows;
   tokenVectors?: TokenRows;
   tokens: number;
   truncated: Uint32Array;
@@ -142,8 +150,8 @@ export interface Encoded {
 export type Tokenized = [ids: Uint32Array, strings: string[]][];
 
 export interface Reranked {
-  /** What computed the last batch. */
-  device: Device;
+  /** What computed the last batch; none of a provider. */
+  device?: Device;
   indices: Uint32Array;
   scores: Float32Array;
 }

@@ -1,8 +1,25 @@
 import type { Client } from "./client.js";
 import { Model, load, type Host } from "./model.js";
 import { list, pick } from "./options.js";
-import type { Answers, LoadRerankerCall } from "./protocol.js";
+import type { Answers, LoadRerankerCall, Reranked } from "./protocol.js";
 import type { Device, RerankOptions, Ranked, RerankerLoadOptions, Source } from "./types.js";
+
+/** What orders documents by how well they answer a query, here or at a provider's. */
+export abstract class TextReranker extends Model {
+  /** The documents, best first, each with its score and its place among `documents`. */
+  async rerank(query: string, documents: readonly string[], options: RerankOptions = {}): Promise<Ranked[]> {
+    const { signal, onProgress } = options;
+    const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
+    const texts = list(documents);
+    const reranked = await this.client.call({ kind: "rerank", query, texts, ...pick(options, "topK") }, signal, report);
+    this.received(reranked);
+    const { indices, scores } = reranked;
+    return Array.from(indices, (index, at) => ({ index, score: scores[at] as number, text: texts[index] as string }));
+  }
+
+  /** An answer came. */
+  protected received(_: Reranked): void {}
+}
 
 /**
  * A loaded cross-encoder: reads a query and a document together, and says how well they fit.
@@ -13,7 +30,7 @@ import type { Device, RerankOptions, Ranked, RerankerLoadOptions, Source } from 
  * best; // { index: 1, score: 0.98, text: "The giant panda is a bear from China." }
  * ```
  */
-export abstract class RerankerBase extends Model {
+export abstract class RerankerBase extends TextReranker {
   #device: Device;
   /** How many threads compute: those that {@link RerankerLoadOptions.threads} asked for, or one where there can be no others. */
   readonly threads: number;
@@ -36,13 +53,7 @@ export abstract class RerankerBase extends Model {
     return load<LoadRerankerCall>(host, "loadReranker", source, pick(options, "maxTokens", "maxQueryTokens", "normalize"), options);
   }
 
-  /** The documents, best first, each with its score and its place among `documents`. */
-  async rerank(query: string, documents: readonly string[], options: RerankOptions = {}): Promise<Ranked[]> {
-    const { signal, onProgress } = options;
-    const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
-    const texts = list(documents);
-    const { device, indices, scores } = await this.client.call({ kind: "rerank", query, texts, ...pick(options, "topK") }, signal, report);
-    this.#device = device;
-    return Array.from(indices, (index, at) => ({ index, score: scores[at] as number, text: texts[index] as string }));
+  protected override received({ device }: Reranked): void {
+    if (device) this.#device = device;
   }
 }

@@ -4,7 +4,7 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { isMainThread } from "node:worker_threads";
-import type { Runtime } from "./engine.js";
+import type { Runtime } from "./runtime.js";
 
 export const runtime: Runtime = {
   // Node's own fetch knows no `file:` addresses.

@@ -1,6 +1,6 @@
 /** What the engine needs from a browser. */
 
-import type { Runtime } from "./engine.js";
+import type { Runtime } from "./runtime.js";
 
 export const runtime: Runtime = {
   fetch: (url, init) => fetch(url, init),

@@ -103,6 +103,70 @@ export interface RerankerLoadOptions extends ModelOptions {
   normalize?: boolean;
 }
 
+/**
+ * Whose protocol is spoken. Others speak it, too: `"openai"` with a `baseUrl` is Azure, vLLM, Ollama and `wick serve`; `"tei"` is
+ * text-embeddings-inference.
+ */
+export type Provider = "openai" | "cohere" | "voyage" | "jina" | "mistral" | "gemini" | "nomic" | "tei";
+
+/** How a provider is spoken to. `docs/providers.md` says what each can do; what one has no field for is refused. */
+export interface RemoteOptions {
+  /** Any name that the provider knows; a server of one model may do without. */
+  model?: string;
+  /** The key, or a function that is asked for it before each request. It is sent in a header and kept nowhere else. */
+  apiKey?: string | (() => string | Promise<string>);
+  /** Where the provider is, in place of its own address: a proxy, or a server of one's own. */
+  baseUrl?: string | URL;
+  /** Sent with each request; one of ours is replaced. */
+  headers?: Record<string, string>;
+  /** How long a request may take, until its answer's last byte; 60,000 by default. */
+  timeoutMs?: number;
+  /** How often a request is sent again after a failure that may pass; 2 by default. */
+  maxRetries?: number;
+  /** Requests at a time; 4 by default. */
+  concurrency?: number;
+  /** Most texts of a request, where the provider's own limit does not fit. */
+  batchSize?: number;
+  /** Most tokens of a request, as they are estimated here. */
+  batchTokens?: number;
+  /** What happens to texts that are too long: they are errors, or their beginning or end is cut off. */
+  truncate?: "none" | "start" | "end";
+  /** Further fields for each request's body, as they stand. */
+  extra?: Record<string, unknown>;
+  /** Sends the requests; the page's own by default. */
+  fetch?: (url: string, init: RequestInit) => Promise<Response>;
+  /** The module, where a bundler cannot find it by itself: `wick_remote_bg.wasm`. The first call of a page decides. */
+  wasm?: NonNullable<EngineOptions["wasm"]>;
+}
+
+/** How numbers of a vector come that are no floats: eight bits each, or eight dimensions in each. */
+export type QuantizedDtype = "int8" | "uint8" | "binary" | "ubinary";
+
+export interface RemoteEmbedderOptions extends RemoteOptions {
+  /** What is asked for where a call does not say; dense vectors by default. */
+  outputs?: readonly OutputKind[];
+  /** Ask for vectors of so many dimensions. */
+  dimensions?: number;
+  /** How many dimensions a model that is not known here has by itself. It is checked, and not sent. */
+  nativeDimensions?: number;
+  /** What the numbers are; `"float"` by default, and anything else comes as {@link Output.quantized}. */
+  outputDtype?: "float" | QuantizedDtype;
+  /** How they are sent. */
+  encodingFormat?: "float" | "base64";
+  /** What texts are for, in the provider's words, where the call is a plain `encode`. */
+  task?: string;
+  /** The title of the documents. */
+  title?: string;
+  /** Texts of a call are parts of one document and are encoded together; they then are one request. */
+  lateChunking?: boolean;
+  /** Whether vectors are scaled to unit length here; by default as the provider documents that they come. */
+  normalize?: boolean;
+  /** Put before texts here, for servers that have no roles of their own. */
+  prompts?: Prompts;
+}
+
+export interface RemoteRerankerOptions extends RemoteOptions {}
+
 export interface EncodeProgress {
   /** Texts done. */
   done: number;
@@ -185,9 +249,21 @@ export interface Output {
   dense?: Float32Array[];
   /** Weights over the vocabulary. */
   sparse?: SparseVector[];
+  /** In place of `dense`, where a provider was asked for another dtype. */
+  quantized?: QuantizedVectors;
   /** A vector for each token but the first, for late interaction. */
   tokens?: Float32Array[][];
   usage: Usage;
+}
+
+/** Vectors of small integers, or of bits. */
+export interface QuantizedVectors {
+  dtype: QuantizedDtype;
+  /**
+   * One per text: `Int8Array` for `"int8"` and `"binary"`, else `Uint8Array`. Of bits each number holds eight dimensions, the first in
+   * the most significant one; `"binary"` is the byte of `"ubinary"` less 128.
+   */
+  vectors: (Int8Array | Uint8Array)[];
 }
 
 /** What a sparse vector consists of; indices ascend. */

@@ -1,31 +1,22 @@
-//! The surface for JavaScript: convert, call, convert back. `pkg/src/engine.ts` is its only user, and `pkg/src/protocol.ts`
-//! describes what goes in and comes out.
+//! The surface for JavaScript: convert, call, convert back. `pkg/src/engine.ts` and `pkg/src/remote.ts` are its only users, and
+//! `pkg/src/protocol.ts` describes what goes in and comes out.
+//!
+//! Of it a module has the part that its features name, `local` or `remote`: who asks a provider needs no engine.
 
-mod bm25;
-mod embedder;
-mod helpers;
-// The page has no face for it yet, and its modules do without.
+#[cfg(feature = "local")]
+mod local;
 #[cfg(feature = "remote")]
 mod remote;
-mod reranker;
+mod rows;
 
-use std::{collections::HashMap, sync::Mutex};
+use std::sync::Mutex;
 
-use js_sys::{Array, Float32Array, Function, Int8Array, JsString, Object, Reflect, Uint8Array, Uint32Array};
-use serde::{Deserialize, Serialize};
+use js_sys::{Array, Function, JsString};
+use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
-use web_sys::{AbortController, AbortSignal, console};
+use web_sys::{AbortSignal, console};
 
-use crate::{
-    Code, Error, ProviderError, QuantizedValues, QuantizedVectors, Result, SparseVector, Vectors, Watch,
-    hub::Location,
-    platform::web::{Source, WebFiles},
-};
-
-/// A device in the words of `LoadOptions.device`.
-fn device(is_gpu: bool) -> &'static str {
-    if is_gpu { "webgpu" } else { "wasm" }
-}
+use crate::{Code, Error, ProviderError, Result, Watch};
 
 /// An error as JavaScript sees it; `pkg/src/errors.ts` makes a `WickError` of it.
 #[derive(Serialize)]
@@ -100,165 +91,6 @@ fn text(at: impl Fn() -> String, value: JsValue) -> Result<String> {
 /// The strings of an array.
 fn texts(values: &Array) -> Result<Vec<String>> {
     values.iter().enumerate().map(|(index, value)| text(|| format!("text {index}"), value)).collect()
-}
-
-fn strings(values: impl IntoIterator<Item = String>) -> Array {
-    values.into_iter().map(JsValue::from).collect()
-}
-
-fn numbers(values: impl IntoIterator<Item = usize>) -> Uint32Array {
-    // A page has 32 bits, and so have its indices.
-    let values: Vec<u32> = values.into_iter().map(|value| value as u32).collect();
-    Uint32Array::from(values.as_slice())
-}
-
-/// Where each row ends, when rows lie one after the other.
-fn ends(lengths: impl IntoIterator<Item = usize>) -> Uint32Array {
-    numbers(lengths.into_iter().scan(0, |end, length| {
-        *end += length;
-        Some(*end)
-    }))
-}
-
-/// Equally wide vectors, one after the other.
-#[derive(Serialize)]
-struct DenseRows {
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    values: Float32Array,
-    width: usize,
-}
-
-impl DenseRows {
-    fn new(vectors: &Vectors) -> Self {
-        Self { values: Float32Array::from(vectors.values.as_slice()), width: vectors.width }
-    }
-}
-
-/// Equally wide vectors of small integers or of bits, one after the other.
-#[derive(Serialize)]
-struct QuantizedRows {
-    /// `Int8Array` or `Uint8Array`.
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    values: JsValue,
-    width: usize,
-    dtype: &'static str,
-}
-
-impl QuantizedRows {
-    fn new(vectors: &QuantizedVectors) -> Self {
-        let values = match &vectors.values {
-            QuantizedValues::Int8(values) | QuantizedValues::Binary(values) => {
-                Int8Array::from(values.as_slice()).into()
-            }
-            QuantizedValues::Uint8(values) | QuantizedValues::Ubinary(values) => {
-                Uint8Array::from(values.as_slice()).into()
-            }
-        };
-        Self { values, width: vectors.width, dtype: vectors.dtype().as_str() }
-    }
-}
-
-/// Sparse vectors, one after the other: few buffers, that a worker can hand over without copying.
-#[derive(Serialize)]
-struct SparseRows {
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    indices: Uint32Array,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    values: Float32Array,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    ends: Uint32Array,
-}
-
-impl SparseRows {
-    fn new(rows: &[SparseVector]) -> Self {
-        let indices: Vec<u32> = rows.iter().flat_map(|row| row.indices.iter().copied()).collect();
-        let values: Vec<f32> = rows.iter().flat_map(|row| row.values.iter().copied()).collect();
-        Self {
-            indices: Uint32Array::from(indices.as_slice()),
-            values: Float32Array::from(values.as_slice()),
-            ends: ends(rows.iter().map(SparseVector::len)),
-        }
-    }
-}
-
-/// The token vectors of several texts, one after the other; `ends` counts tokens.
-#[derive(Serialize)]
-struct TokenRows {
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    values: Float32Array,
-    width: usize,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    ends: Uint32Array,
-}
-
-impl TokenRows {
-    fn new(rows: &[Vectors]) -> Self {
-        let count = rows.iter().map(|row| row.values.len()).sum::<usize>();
-        let values = Float32Array::new_with_length(count as u32);
-        let mut start = 0;
-        for row in rows {
-            let end = start + row.values.len() as u32;
-            values.subarray(start, end).copy_from(&row.values);
-            start = end;
-        }
-        let width = rows.first().map_or(1, |row| row.width);
-        Self { values, width, ends: ends(rows.iter().map(|row| row.rows().len())) }
-    }
-}
-
-/// Where a model is, as `pkg/src/protocol.ts` writes it.
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum SourceKind {
-    Hub {
-        name: String,
-        revision: Option<String>,
-        host: Option<String>,
-    },
-    Base {
-        url: String,
-    },
-    /// With `files`, which is read apart: its values are not data.
-    Files,
-}
-
-fn source(value: &JsValue) -> Result<Source> {
-    let kind: SourceKind = options("source", value)?;
-    Ok(match kind {
-        SourceKind::Hub { name, revision, host } => {
-            Source::Location(Location::hub(&name, revision.as_deref(), host.as_deref())?)
-        }
-        SourceKind::Base { url } => Source::Location(Location::base(&url)?),
-        SourceKind::Files => {
-            let files = Reflect::get(value, &"files".into()).unwrap_or(JsValue::UNDEFINED);
-            let entries = Object::entries(files.unchecked_ref());
-            let pair = |entry: JsValue| {
-                let entry: Array = entry.unchecked_into();
-                (entry.get(0).as_string().unwrap_or_default(), entry.get(1))
-            };
-            Source::Map(entries.iter().map(pair).collect::<HashMap<_, _>>())
-        }
-    })
-}
-
-/// Loads a model with `call`, and ends what is still under way when that fails.
-async fn load<T>(
-    from: &JsValue,
-    cache: bool,
-    fetch: Function,
-    progress: Option<Function>,
-    abort: AbortController,
-    call: impl AsyncFnOnce(&WebFiles, &Caller) -> Result<T>,
-) -> Result<T, JsValue> {
-    let caller = Caller { progress, signal: Some(abort.signal()) };
-    let files = WebFiles::new(source(from)?, fetch, abort, cache).await;
-    match call(&files, &caller).await {
-        Ok(model) => Ok(model),
-        Err(error) => {
-            files.give_up(error.code()).await;
-            Err(error.into())
-        }
-    }
 }
 
 /// Tells a JavaScript function, and asks an `AbortSignal`.

@@ -7,10 +7,8 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::AbortSignal;
 
 use super::{
-    Caller, answer,
-    embedder::{Encode, Encoded},
-    options,
-    reranker::Ranked,
+    Caller, answer, options,
+    rows::{Encode, Encoded, Ranked},
     text, texts,
 };
 use crate::{
@@ -71,7 +69,7 @@ impl RemoteEmbedderEngine {
         Ok(answer(&Described { provider: provider.as_str(), model, dimensions, outputs })?)
     }
 
-    /// As [`EmbedderEngine::encode`](super::embedder::EmbedderEngine::encode).
+    /// Encodes an array of strings.
     pub async fn encode(
         &self,
         values: Array,
@@ -98,7 +96,7 @@ impl RemoteRerankerEngine {
         Ok(answer(&Described { provider: provider.as_str(), model, dimensions: None, outputs: &[] })?)
     }
 
-    /// As [`RerankerEngine::rerank`](super::reranker::RerankerEngine::rerank).
+    /// Scores and orders an array of strings for a query.
     pub async fn rerank(
         &self,
         query: JsValue,

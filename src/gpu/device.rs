@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, Weak,
@@ -245,11 +245,15 @@ impl Device {
     }
 
     /// Compiles kernels that are not yet, side by side.
-    pub(super) fn compile(&self, kernels: &BTreeSet<Kernel>) {
-        let missing: Vec<Kernel> = {
-            let pipelines = lock(&self.pipelines);
-            kernels.iter().copied().filter(|kernel| !pipelines.contains_key(kernel)).collect()
-        };
+    pub(super) fn compile(&self, kernels: impl Iterator<Item = Kernel>) {
+        let mut missing = Vec::new();
+        let pipelines = lock(&self.pipelines);
+        for kernel in kernels {
+            if !pipelines.contains_key(&kernel) && !missing.contains(&kernel) {
+                missing.push(kernel);
+            }
+        }
+        drop(pipelines);
         side_by_side(&missing, |&kernel| drop(self.pipeline(kernel)));
     }
 

@@ -191,7 +191,7 @@ impl Queue {
         let landing = self.landing(state, mapped);
 
         let mut encoder = self.device.device().create_command_encoder(&Default::default());
-        self.device.compile(&kernels.iter().map(|(kernel, _)| *kernel).collect());
+        self.device.compile(kernels.iter().map(|(kernel, _)| *kernel));
         self.encode(&mut encoder, &commands, clock.as_ref());
         let mut at = 0;
         for source in sources {

@@ -305,7 +305,7 @@ pub trait Ops: Pack {
     /// Brings a tensor to the host, row-major.
     fn read(&self, x: &Self::Tensor) -> impl Future<Output = Result<Vec<f32>>>;
 
-    /// Brings of each row of a `[rows, width]` tensor what is above zero or no finite number, by ascending index.
+    /// Brings of each row of a `[rows, width]` tensor what is above zero or no finite number, in any order.
     fn read_entries(&self, x: &Self::Tensor, width: usize) -> impl Future<Output = Result<Vec<Entries>>> {
         async move { Ok(entries(&self.read(x).await?, width)) }
     }

@@ -65,7 +65,7 @@ impl<'a> Queue<'a> {
     /// Texts of so many tokens.
     pub fn new(lengths: &'a [usize]) -> Self {
         let mut order: Vec<usize> = (0..lengths.len()).collect();
-        order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
+        order.sort_unstable_by_key(|&index| (std::cmp::Reverse(lengths[index]), index));
         Self { lengths, order, taken: 0, tokens: lengths.iter().sum() }
     }
 

@@ -178,7 +178,7 @@ impl<P: Pack, B: Blueprint> Sink for Loader<'_, P, B> {
             .iter()
             .flat_map(|info| self.targets.get(&info.name).into_iter().flatten().map(move |&target| (info, target)))
             .collect();
-        wanted.sort_by_key(|(_, target)| (target.slot, target.part));
+        wanted.sort_unstable_by_key(|(_, target)| (target.slot, target.part));
         for (info, target) in wanted {
             self.slots[target.slot].check_shape(self.file, info, target.scales)?;
         }

@@ -135,7 +135,7 @@ impl Reader {
                 Err(error) => Err(self.broken("header", format!("{name}: {error}"))),
             })
             .collect::<Result<Vec<_>>>()?;
-        headers.sort_by_key(|(_, header)| header.data_offsets);
+        headers.sort_unstable_by_key(|(_, header)| header.data_offsets);
         let mut position = 0;
         headers
             .into_iter()

@@ -16,7 +16,8 @@
 //   ~FAULT*N        only the first N requests with the same body
 //   ~nocors         without the headers that let pages of other origins in
 //
-// GET /log?id=NAME gives what was asked: [{ provider, path, headers, body, status, at, abandoned }]; and `most`, how many at once.
+// GET /log?id=NAME gives what was asked: [{ provider, method, path, url, headers, body, status, at, abandoned }]; and `most`, how many
+// at once.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -131,7 +132,8 @@ const bearer = (headers) => /^Bearer (\S+)$/.exec(headers.authorization ?? "")?.
 
 /**
  * Each: `key` of the headers, `optional` where none is needed, `operations` by path, and `error` in the provider's form. `described`
- * false where the description has no form for such an answer.
+ * false where the description has no form for such an answer. `base` may stand before a path: the provider's own client sends it
+ * whatever its address, while Wick has it in the address.
  */
 const PROVIDERS = {
   openai: {
@@ -215,6 +217,7 @@ const PROVIDERS = {
   },
   mistral: {
     key: bearer,
+    base: "/v1",
     // <https://github.com/mistralai/client-js/issues/21>, infio-copilot#146: other headers fail the preflight.
     allows: ["authorization", "content-type", "accept"],
     operations: {
@@ -446,7 +449,8 @@ export async function serve(port = 0) {
     }
     const id = directives.find(({ name }) => name === "id")?.argument ?? "";
     const provider = PROVIDERS[parts[0]];
-    const path = `/${parts.slice(1).join("/")}`;
+    const whole = `/${parts.slice(1).join("/")}`;
+    const path = provider?.base && whole.startsWith(`${provider.base}/`) ? whole.slice(provider.base.length) : whole;
     const asked = (request.headers["access-control-request-headers"] ?? "").split(/, */).filter(Boolean);
     const opened = !directives.some(({ name }) => name === "nocors") && asked.every((name) => provider?.allows?.includes(name) ?? true);
     const headers = {
@@ -466,7 +470,7 @@ export async function serve(port = 0) {
 
     const record = log(id);
     record.most = Math.max(record.most, ++record.now);
-    const entry = { provider: parts[0], path, url: request.url, headers: request.headers, at: Date.now() };
+    const entry = { provider: parts[0], method: request.method, path, url: request.url, headers: request.headers, at: Date.now() };
     record.requests.push(entry);
     response.on("close", () => {
       record.now--;

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { serve as serveProviders, seed, unit } from "../providers/server.mjs";
 import { launch, nativeVectors, dot, path, serve } from "./harness.mjs";
 
 const screenshots = path("build/screenshots");
@@ -137,4 +138,64 @@ test("the static model is one click away and is the one that the native program 
   await page.waitForFunction(() => document.querySelector("#dimensions").textContent === "384");
   await state(page, "ready");
   assert.deepEqual(problems, []);
+});
+
+test("a provider's model fills the same panels, and its key is in memory alone", async (t) => {
+  const providers = await serveProviders();
+  t.after(() => providers.close());
+  const { page, problems } = await open(t);
+  const key = "sk-demo-0123456789";
+  const use = async (provider, fields) => {
+    await page.selectOption("#remote-provider", provider);
+    for (const [field, value] of Object.entries(fields)) await page.fill(`#remote-${field}`, value);
+    await page.click("#remote-form button");
+  };
+  await page.click(".remote summary");
+  await use("voyage", { key, address: `${providers.url}/~id=demo/voyage` });
+  await page.waitForFunction(() => document.querySelector("#device").textContent === "at the provider");
+  await state(page, "ready");
+  assert.equal(await page.textContent("#model-name"), "voyage-4");
+  assert.match(await page.textContent("#model-origin"), /by Voyage AI: your texts are sent there/);
+  const texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."];
+  await type(page, texts);
+  const rows = texts.map((text) => unit(seed("document", text), 1024));
+  for (const [row, values] of (await matrix(page)).entries()) {
+    for (const [column, score] of values.entries()) assert.ok(Math.abs(score - dot(rows[row], rows[column])) < 2e-6, `${row}, ${column}: ${score}`);
+  }
+  await page.fill("#query", "sun");
+  // Only once the keys rest: each call counts.
+  const best = rows.map((row) => dot(row, unit(seed("query", "sun"), 1024)));
+  await page.waitForFunction((score) => Math.abs(document.querySelector("#results li")?.dataset.score - score) < 2e-6, Math.max(...best));
+  assert.deepEqual([await page.textContent("#dimensions"), await page.textContent("#max-tokens")], ["1024", "–"]);
+  assert.equal(await page.locator("#tokens .token").count(), 0);
+  assert.match(await page.textContent("#token-detail"), /does not tell/);
+  const chosen = rows[await page.evaluate(() => document.querySelector("#chosen").selectedIndex)];
+  assert.ok((await page.textContent("#vector-values")).startsWith(`[${chosen[0].toFixed(4).replace("-", "−")}, `));
+  await page.screenshot({ path: `${screenshots}/provider.png`, fullPage: true });
+
+  const stored = await page.evaluate(async () => {
+    const names = await caches.keys();
+    const cached = await Promise.all(names.map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)));
+    const databases = await indexedDB.databases();
+    return JSON.stringify([location.href, document.cookie, { ...localStorage }, { ...sessionStorage }, cached, databases, document.documentElement.outerHTML]);
+  });
+  assert.ok(!stored.includes(key));
+  const { requests } = providers.log("demo");
+  assert.ok(requests.every(({ headers, url, status }) => headers.authorization === `Bearer ${key}` && !url.includes(key) && status === 200));
+
+  // Another provider must not get it, a wrong one is said so, and the page's own model is a click away.
+  await page.selectOption("#remote-provider", "openai");
+  assert.deepEqual([await page.inputValue("#remote-key"), await page.inputValue("#remote-address")], ["", ""]);
+  assert.deepEqual(problems, []);
+  await use("openai", { key: "wrong-key", address: `${providers.url}/openai` });
+  await state(page, "error");
+  assert.match(await page.textContent("#error"), /refused the key.*http/s);
+  assert.ok(!(await page.textContent("#error")).includes("wrong-key"));
+  await page.click("[data-model=minilm-static]");
+  await page.waitForFunction(() => document.querySelector("#dimensions").textContent === "256");
+  await state(page, "ready");
+  await page.reload();
+  await state(page, "ready");
+  await page.click(".remote summary");
+  assert.equal(await page.inputValue("#remote-key"), "");
 });

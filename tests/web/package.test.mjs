@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { brotliCompressSync } from "node:zlib";
-import { MODEL, launch, milvusError, path, scratch, serve } from "./harness.mjs";
+import { serve as serveProviders, seed, unit } from "../providers/server.mjs";
+import { MODEL, difference, launch, milvusError, path, scratch, serve } from "./harness.mjs";
 
 let project;
 const cleanups = [];
@@ -36,15 +37,15 @@ test("the package holds what it should and nothing else", () => {
   assert.deepEqual(readdirSync(installed).sort(), ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "dist", "package.json"]);
   const files = readdirSync(join(installed, "dist"));
   assert.deepEqual(files.filter((file) => !/\.(js|d\.ts|wasm)$/.test(file)), []);
-  assert.equal(files.filter((file) => file.endsWith(".wasm")).length, 4);
+  assert.equal(files.filter((file) => file.endsWith(".wasm")).length, 5);
 });
 
-test("a page fetches less than 0.9 MB of module", (t) => {
+test("a page fetches less than 0.9 MB of module, and less than 0.16 MB for a provider", (t) => {
   const folder = join(project, "node_modules/wick-embed/dist");
   for (const file of readdirSync(folder).filter((file) => file.endsWith(".wasm"))) {
     const { length } = brotliCompressSync(readFileSync(join(folder, file)));
     t.diagnostic(`${file}: ${length} bytes`);
-    assert.ok(length < 900_000, `${file}: ${length}`);
+    assert.ok(length < (file === "wick_remote_bg.wasm" ? 160_000 : 900_000), `${file}: ${length}`);
   }
 });
 
@@ -140,7 +141,7 @@ test("in Node: a trap and a listener that throws end neither the program nor wha
 test("types: what is documented compiles, what is wrong does not", () => {
   writeFileSync(
     join(project, "types.ts"),
-    `import { BM25, Embedder, Reranker, SparseVector, WickError, colbertScore, hybridScore, lexicalScore, type Code, type Output, type OutputKind, type Ranked, type Source, type Tokens } from "wick-embed";
+    `import { BM25, Embedder, Reranker, SparseVector, WickError, colbertScore, hybridScore, lexicalScore, type Code, type Output, type OutputKind, type Provider, type ProviderFailure, type QuantizedVectors, type Ranked, type RemoteEmbedder, type RemoteReranker, type Source, type TextEmbedder, type TextReranker, type Tokens } from "wick-embed";
     const sources: Source[] = ["org/name@main", new URL("https://example.com/"), { "config.json": new Blob([]), "model.safetensors": new Uint8Array() }];
     export async function all(): Promise<Float32Array[]> {
       const embedder: Embedder = await Embedder.load(sources[0]!, { revision: "main", worker: false, threads: 2, dimensions: 3, signal: AbortSignal.timeout(9), onProgress: ({ loaded, total, file }) => console.log(loaded, total, file.length) });
@@ -173,6 +174,18 @@ test("types: what is documented compiles, what is wrong does not", () => {
       const read = await BM25.load(JSON.parse(await fitted.save()), { analyzer: { kind: "nltk" } });
       return (await read.encodeQueries(["a"])).sparse;
     }
+    export async function remote(): Promise<QuantizedVectors> {
+      const provider: Provider = "cohere";
+      const embedder: RemoteEmbedder = await Embedder.remote(provider, { model: "embed-v4.0", apiKey: async () => "k", baseUrl: new URL("https://example.com/"), headers: { a: "b" }, timeoutMs: 9, maxRetries: 0, concurrency: 2, batchSize: 3, batchTokens: 4, outputs: ["dense"], dimensions: 8, outputDtype: "int8", truncate: "end", task: "classification", extra: { priority: 1 }, fetch: (url, init) => fetch(url, init) });
+      const reranker: RemoteReranker = await Reranker.remote("tei", { baseUrl: "http://localhost:8080" });
+      const either: [TextEmbedder, TextEmbedder, TextReranker, TextReranker] = [embedder, await Embedder.load("a/b"), reranker, await Reranker.load("a/b")];
+      const dimensions: number | undefined = embedder.dimensions;
+      try { await either[0].encode(["a"], { signal: AbortSignal.timeout(9) }); } catch (error) {
+        const said: ProviderFailure | undefined = error instanceof WickError ? error.provider : undefined;
+        console.log(said?.status, said?.retryable, said?.retryAfterMs, said?.requestId, dimensions, embedder.model, embedder.provider);
+      }
+      return (await embedder.encodeDocuments(["a"])).quantized!;
+    }
     export async function none(embedder: Embedder) {
       // @ts-expect-error one text is no list
       await embedder.encode("a");
@@ -186,6 +199,12 @@ test("types: what is documented compiles, what is wrong does not", () => {
       (await embedder.encode(["a"])).sparse.length;
       // @ts-expect-error documents and queries are counted differently
       (await BM25.fit(["a"])).encode;
+      // @ts-expect-error there is no such provider
+      await Embedder.remote("acme", {});
+      // @ts-expect-error a provider does not tell its tokens
+      await (await Embedder.remote("openai", { model: "m" })).tokenize(["a"]);
+      // @ts-expect-error a reranker has no dimensions
+      await Reranker.remote("jina", { dimensions: 3 });
       // @ts-expect-error there is no such code
       const code: Code = "oops";
       // @ts-expect-error embedders are loaded, not made
@@ -216,6 +235,10 @@ test("in a Vite project, built and run in Chromium", async (t) => {
       const { dense } = await embedder.encode(texts);
       embedder.dispose();
       return dense.map((row) => Array.from(row));
+    };
+    globalThis.remote = async (baseUrl, texts) => {
+      const embedder = await Embedder.remote("openai", { model: "m", apiKey: "k", baseUrl });
+      return (await embedder.encode(texts)).dense.map((row) => Array.from(row));
     };`,
   );
   const vite = path("tests/web/node_modules/vite/bin/vite.js");
@@ -223,7 +246,7 @@ test("in a Vite project, built and run in Chromium", async (t) => {
   assert.equal(built.status, 0, built.stderr);
   assert.equal(built.stderr + built.stdout, "", "no warnings");
   const assets = readdirSync(join(project, "dist/assets"));
-  assert.equal(assets.filter((file) => file.endsWith(".wasm")).length, 4, `${assets}`);
+  assert.equal(assets.filter((file) => file.endsWith(".wasm")).length, 5, `${assets}`);
   mkdirSync(join(project, "dist/model/1_Pooling"), { recursive: true });
   cpSync(path(MODEL), join(project, "dist/model"), { recursive: true });
 
@@ -241,5 +264,9 @@ test("in a Vite project, built and run in Chromium", async (t) => {
     t.diagnostic(`worker ${worker}: largest error ${error.toExponential(2)}`);
     assert.ok(error <= 2e-6, `${error}`);
   }
+  const providers = await serveProviders();
+  t.after(() => providers.close());
+  const [row] = await page.evaluate(([url]) => remote(url, ["a"]), [`${providers.url}/openai`]);
+  assert.ok(difference(row, unit(seed("", "a"), 16)) < 1e-6);
   assert.deepEqual(messages, []);
 });

@@ -4,11 +4,11 @@ import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
 import { Ajv } from "ajv";
 import OpenAI from "openai";
-import { MODEL, json, launch, nativeVectors, path, serve } from "./harness.mjs";
+import { MODEL, json, launch, nativeVectors, openPage, path, serve, serveSite } from "./harness.mjs";
 
 const TEXTS = ["The weather is lovely today.", "It's so sunny outside!", "Zürich 東京"];
 const NAME = "all-MiniLM-L6-v2";
-const KEY = "a key";
+const KEY = "a-key";
 const DENSE = ["--model", MODEL, "--reranker", "tests/fixtures/rerank-bert"];
 const SPARSE = ["--model", "tests/fixtures/splade-bert"];
 
@@ -158,6 +158,56 @@ test("answers and errors are as the published descriptions have them", async () 
   check(schema("tei", "Info"), await (await ask(reranker, "/info")).json());
   assert.equal(await reranker.stop(), 0);
 });
+
+test("Wick's own client gets the native program's vectors, in Node and in a page", async (t) => {
+  const expected = nativeVectors(t, TEXTS).map((row) => Array.from(row));
+  const site = await serveSite(() => false);
+  const browser = await launch();
+  const cors = ["--cors-allow-origin", new URL(site.url).origin];
+  const servers = [await start(...DENSE, ...cors, "--api-key-env", "WICK_TEST_KEY"), await start(...SPARSE, ...cors)];
+  t.after(() => Promise.all([browser.close(), site.close(), ...servers.map(({ stop }) => stop())]));
+  const ask = async ([dense, sparse, apiKey, texts]) => {
+    const openai = await wick.Embedder.remote("openai", { model: "all-MiniLM-L6-v2", apiKey, baseUrl: `${dense}/v1` });
+    const tei = await wick.Embedder.remote("tei", { apiKey, baseUrl: dense });
+    const splade = await wick.Embedder.remote("tei", { baseUrl: sparse, outputs: ["sparse"] });
+    const reranker = await wick.Reranker.remote("tei", { apiKey, baseUrl: dense });
+    const many = Array.from({ length: 200 }, (_, index) => texts[index % texts.length]);
+    const rows = async (embedder, texts) => (await embedder.encode(texts)).dense.map((row) => Array.from(row));
+    const denied = await wick.Embedder.remote("openai", { model: "all-MiniLM-L6-v2", apiKey: "another", baseUrl: `${dense}/v1` });
+    return {
+      openai: await rows(openai, texts),
+      tei: await rows(tei, texts),
+      many: await rows(openai, many),
+      usage: (await openai.encode(texts)).usage,
+      sparse: (await splade.encode(texts)).sparse.map(({ indices, values }) => [Array.from(indices), Array.from(values)]),
+      ranked: await reranker.rerank("a", texts),
+      denied: await denied.encode(texts).catch(({ code, provider }) => [code, provider.status, provider.code]),
+    };
+  };
+  const local = await wickInNode();
+  const splade = await local.Embedder.load(path("tests/fixtures/splade-bert"), { worker: false });
+  const reranker = await local.Reranker.load(path("tests/fixtures/rerank-bert"), { worker: false, normalize: true });
+  const sparse = (await splade.encode(TEXTS)).sparse.map(({ indices, values }) => [Array.from(indices), Array.from(values)]);
+  const ranked = await reranker.rerank("a", TEXTS);
+  const { page } = await openPage(t, browser, site);
+  const urls = servers.map(({ url }) => url);
+  for (const answers of [await ask([...urls, KEY, TEXTS]), await page.evaluate(ask, [...urls, KEY, TEXTS])]) {
+    assert.deepEqual(answers.openai, expected);
+    assert.deepEqual(answers.tei, expected);
+    answers.many.forEach((row, index) => assert.deepEqual(row, expected[index % TEXTS.length]));
+    assert.ok(answers.usage.tokens > 15);
+    answers.sparse.forEach(([indices, values], row) => {
+      assert.deepEqual(indices, sparse[row][0]);
+      values.forEach((value, at) => assert.ok(Math.abs(value - sparse[row][1][at]) < 1e-5));
+    });
+    assert.deepEqual(answers.ranked.map(({ index, text }) => [index, text]), ranked.map(({ index, text }) => [index, text]));
+    answers.ranked.forEach(({ score }, place) => assert.ok(Math.abs(score - ranked[place].score) < 1e-5));
+    assert.deepEqual(answers.denied, ["http", 401, "invalid_api_key"]);
+  }
+});
+
+/** The package, for functions that a page runs as well. */
+const wickInNode = async () => (globalThis.wick = await import(path("pkg/dist/node.js")));
 
 test("a page asks from an origin that is allowed, and from no other", async (t) => {
   const page = () => serve(path("tests/web"), 0, (request, response) => response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><link rel="icon" href="data:,">'));

@@ -1,6 +1,6 @@
 //! Every kernel against the scalar oracle, on one table of cases. They run where there is a GPU or a program that stands in for one (lavapipe).
 
-use std::{ops::Range, slice, sync::OnceLock};
+use std::{collections::BTreeMap, ops::Range, slice, sync::OnceLock};
 
 use half::f16;
 
@@ -398,7 +398,10 @@ fn entries_above_zero_are_read_alone() {
         let got = block_on(gpu.read_entries(&x, width)).expect("a working GPU");
         let submissions = gpu.take_profile().submissions;
         let bits = |rows: Vec<Entries>| -> Vec<Vec<(u32, u32)>> {
-            rows.into_iter().map(|row| row.into_iter().map(|(at, value)| (at, value.to_bits())).collect()).collect()
+            let bits = |row: Entries| -> BTreeMap<u32, u32> {
+                row.into_iter().map(|(at, value)| (at, value.to_bits())).collect()
+            };
+            rows.into_iter().map(|row| bits(row).into_iter().collect()).collect()
         };
         let want = bits(crate::ops::entries(&values, width));
         let most = want.iter().map(Vec::len).max().unwrap_or(0);

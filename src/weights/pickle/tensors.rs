@@ -219,7 +219,7 @@ impl Tensors {
             let (start, end) = (start * store.size, end * store.size);
             wanted.push(Wanted { entry, dtype, start, end, decoder: None, done: false });
         }
-        wanted.sort_by_key(|wanted| wanted.start);
+        wanted.sort_unstable_by_key(|wanted| wanted.start);
         Ok(Pull { store: index, at: 0, wanted })
     }
 

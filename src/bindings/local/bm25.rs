@@ -4,7 +4,10 @@ use js_sys::Array;
 use serde::Serialize;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
-use super::{SparseRows, answer, options, strings, texts};
+use super::{
+    super::{answer, rows::SparseRows, texts},
+    options, strings,
+};
 use crate::{
     Bm25, Result, Role, SparseVector,
     bm25::{Analyzer, Options},

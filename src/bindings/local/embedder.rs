@@ -1,14 +1,19 @@
 //! A loaded embedder.
 
 use js_sys::{Array, Function, Uint32Array};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use web_sys::{AbortController, AbortSignal};
 
 use super::{
-    Caller, DenseRows, QuantizedRows, SparseRows, TokenRows, answer, device, load, numbers, options, strings, texts,
+    super::{
+        answer,
+        rows::{Encode, Encoded},
+        texts,
+    },
+    Caller, device, load, options, strings,
 };
-use crate::{Embedder, EncodeOptions, LoadOptions, Output, OutputKind, Result, Role};
+use crate::{Embedder, LoadOptions, OutputKind, Result, Role};
 
 #[wasm_bindgen]
 pub struct EmbedderEngine(Embedder);
@@ -20,50 +25,6 @@ struct Loaded<'a> {
     dimensions: usize,
     max_tokens: usize,
     outputs: &'a [OutputKind],
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Encode {
-    role: String,
-    prompt: Option<String>,
-    outputs: Option<Vec<OutputKind>>,
-    top_k: Option<usize>,
-}
-
-impl Encode {
-    pub(super) fn read(encode_options: &JsValue) -> Result<EncodeOptions> {
-        let Self { role, prompt, outputs, top_k } = options("options", encode_options)?;
-        Ok(EncodeOptions { role: role.parse()?, prompt, outputs, top_k, ..EncodeOptions::default() })
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Encoded<'a> {
-    /// What computed the last batch; none of a provider.
-    device: Option<&'a str>,
-    dense: Option<DenseRows>,
-    sparse: Option<SparseRows>,
-    quantized: Option<QuantizedRows>,
-    token_vectors: Option<TokenRows>,
-    tokens: usize,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    truncated: Uint32Array,
-}
-
-impl<'a> Encoded<'a> {
-    pub(super) fn answer(output: Output, device: Option<&'a str>) -> Result<JsValue> {
-        answer(&Self {
-            device,
-            dense: output.dense.as_ref().map(DenseRows::new),
-            sparse: output.sparse.as_deref().map(SparseRows::new),
-            quantized: output.quantized.as_ref().map(QuantizedRows::new),
-            token_vectors: output.tokens.as_deref().map(TokenRows::new),
-            tokens: output.usage.tokens,
-            truncated: numbers(output.usage.truncated),
-        })
-    }
 }
 
 #[wasm_bindgen]

@@ -1,11 +1,14 @@
 //! A loaded reranker.
 
-use js_sys::{Array, Float32Array, Function, Uint32Array};
+use js_sys::{Array, Function};
 use serde::Serialize;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use web_sys::{AbortController, AbortSignal};
 
-use super::{Caller, answer, device, load, numbers, options, text, texts};
+use super::{
+    super::{answer, rows::Ranked, text, texts},
+    Caller, device, load, options,
+};
 use crate::{RerankOptions, Reranker, Result};
 
 #[wasm_bindgen]
@@ -16,28 +19,6 @@ pub struct RerankerEngine(Reranker);
 struct Loaded<'a> {
     device: &'a str,
     max_tokens: usize,
-}
-
-/// Documents in their order: which, and its score.
-#[derive(Serialize)]
-pub(super) struct Ranked<'a> {
-    /// What computed the last batch; none of a provider.
-    device: Option<&'a str>,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    indices: Uint32Array,
-    #[serde(with = "serde_wasm_bindgen::preserve")]
-    scores: Float32Array,
-}
-
-impl<'a> Ranked<'a> {
-    pub(super) fn answer(ranked: &[crate::Ranked], device: Option<&'a str>) -> Result<JsValue> {
-        let scores: Vec<f32> = ranked.iter().map(|document| document.score).collect();
-        answer(&Self {
-            device,
-            indices: numbers(ranked.iter().map(|document| document.index)),
-            scores: Float32Array::from(scores.as_slice()),
-        })
-    }
 }
 
 #[wasm_bindgen]

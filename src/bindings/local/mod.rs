@@ -1,0 +1,84 @@
+//! Models that compute here.
+
+mod bm25;
+mod embedder;
+mod helpers;
+mod reranker;
+
+use std::collections::HashMap;
+
+use js_sys::{Array, Function, Object, Reflect};
+use serde::Deserialize;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::AbortController;
+
+use super::{Caller, options};
+use crate::{
+    Result,
+    hub::Location,
+    platform::web::{Source, WebFiles},
+};
+
+/// A device in the words of `LoadOptions.device`.
+fn device(is_gpu: bool) -> &'static str {
+    if is_gpu { "webgpu" } else { "wasm" }
+}
+
+fn strings(values: impl IntoIterator<Item = String>) -> Array {
+    values.into_iter().map(JsValue::from).collect()
+}
+
+/// Where a model is, as `pkg/src/protocol.ts` writes it.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum SourceKind {
+    Hub {
+        name: String,
+        revision: Option<String>,
+        host: Option<String>,
+    },
+    Base {
+        url: String,
+    },
+    /// With `files`, which is read apart: its values are not data.
+    Files,
+}
+
+fn source(value: &JsValue) -> Result<Source> {
+    let kind: SourceKind = options("source", value)?;
+    Ok(match kind {
+        SourceKind::Hub { name, revision, host } => {
+            Source::Location(Location::hub(&name, revision.as_deref(), host.as_deref())?)
+        }
+        SourceKind::Base { url } => Source::Location(Location::base(&url)?),
+        SourceKind::Files => {
+            let files = Reflect::get(value, &"files".into()).unwrap_or(JsValue::UNDEFINED);
+            let entries = Object::entries(files.unchecked_ref());
+            let pair = |entry: JsValue| {
+                let entry: Array = entry.unchecked_into();
+                (entry.get(0).as_string().unwrap_or_default(), entry.get(1))
+            };
+            Source::Map(entries.iter().map(pair).collect::<HashMap<_, _>>())
+        }
+    })
+}
+
+/// Loads a model with `call`, and ends what is still under way when that fails.
+async fn load<T>(
+    from: &JsValue,
+    cache: bool,
+    fetch: Function,
+    progress: Option<Function>,
+    abort: AbortController,
+    call: impl AsyncFnOnce(&WebFiles, &Caller) -> Result<T>,
+) -> Result<T, JsValue> {
+    let caller = Caller { progress, signal: Some(abort.signal()) };
+    let files = WebFiles::new(source(from)?, fetch, abort, cache).await;
+    match call(&files, &caller).await {
+        Ok(model) => Ok(model),
+        Err(error) => {
+            files.give_up(error.code()).await;
+            Err(error.into())
+        }
+    }
+}

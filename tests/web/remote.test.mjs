@@ -1,0 +1,354 @@
+// Remote providers from JavaScript, the same calls in Node and in a page of real Chromium, against a server that plays all of them and
+// validates what it is asked (tests/providers/server.mjs). What each provider is sent in every case, tests/providers.rs says.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { serve as serveProviders, score, seed, unit } from "../providers/server.mjs";
+import { launch, openPage, path, serveSite } from "./harness.mjs";
+
+const KEY = "sk-test-0123456789";
+const TEXTS = ["The weather is lovely today.", "It's so sunny outside!", "Grüße aus 東京 🚀"];
+const QUERY = "how is the weather?";
+
+let browser, site, providers;
+before(async () => {
+  [browser, site, providers] = await Promise.all([launch(), serveSite(() => false), serveProviders()]);
+});
+after(() => Promise.all([browser?.close(), site?.close(), providers?.close()]));
+
+let places = 0;
+/** The address of a provider behind faults such as `~status=503*1`, and what it was asked there. */
+function at(provider, faults = "") {
+  const id = `js${places++}`;
+  return { baseUrl: `${providers.url}/~id=${id}${faults}/${provider}`, log: () => providers.log(id) };
+}
+
+/** Gives a function that runs another there, with arguments that are data; `wick` is the package. */
+const surroundings = {
+  Node: async () => {
+    globalThis.wick = await import(path("pkg/dist/node.js"));
+    globalThis.failure = (promise) => promise.then(() => "no error", ({ code, at, message, name, provider }) => ({ code, at, message, name, provider }));
+    return { run: (call, ...args) => call(args), messages: [] };
+  },
+  Chromium: async (t) => {
+    const { page, messages } = await openPage(t, browser, site);
+    await page.evaluate(() => {
+      globalThis.failure = (promise) => promise.then(() => "no error", ({ code, at, message, name, provider }) => ({ code, at, message, name, provider }));
+    });
+    return { run: (call, ...args) => page.evaluate(call, args), messages, page };
+  },
+};
+
+/** One call of a new embedder, as data. */
+const encode = async ([provider, options, texts, method = "encode", call = {}]) => {
+  const embedder = await wick.Embedder.remote(provider, options);
+  const { dense, sparse, quantized, usage } = await embedder[method](texts, call);
+  return {
+    dense: dense?.map((row) => Array.from(row)),
+    sparse: sparse?.map(({ indices, values }) => [Array.from(indices), Array.from(values)]),
+    quantized: quantized && { dtype: quantized.dtype, type: quantized.vectors[0].constructor.name, vectors: quantized.vectors.map((row) => Array.from(row)) },
+    usage,
+    provider: embedder.provider,
+    model: embedder.model,
+    dimensions: embedder.dimensions,
+    outputs: embedder.outputs,
+  };
+};
+
+function near(rows, expected) {
+  assert.equal(rows.length, expected.length);
+  rows.forEach((row, index) => {
+    assert.equal(row.length, expected[index].length);
+    row.forEach((value, at) => assert.ok(Math.abs(value - expected[index][at]) < 1e-6, `row ${index}, ${at}`));
+  });
+}
+
+for (const [name, open] of Object.entries(surroundings)) {
+  describe(name, () => {
+    test("every provider is told what texts are for, and has the key in a header alone", async (t) => {
+      const { run } = await open(t);
+      const cases = [
+        ["openai", "text-embedding-3-small", 1536, ["", "", ""]],
+        ["mistral", "mistral-embed", 1024, ["", "", ""]],
+        ["cohere", "embed-v4.0", 1536, ["classification", "search_query", "search_document"]],
+        ["voyage", "voyage-4", 1024, ["", "query", "document"]],
+        ["jina", "jina-embeddings-v3", 1024, ["classification", "retrieval.query", "retrieval.passage"]],
+        ["nomic", "nomic-embed-text-v1.5", 768, ["classification", "search_query", "search_document"]],
+        ["gemini", "gemini-embedding-001", 3072, ["CLASSIFICATION", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"]],
+        ["tei", "", 16, ["", "", ""]],
+      ];
+      for (const [provider, model, native, kinds] of cases) {
+        const { baseUrl, log } = at(provider);
+        const options = { model, apiKey: KEY, baseUrl, ...(kinds[0] && { task: kinds[0] }) };
+        for (const [index, method] of ["encode", "encodeQueries", "encodeDocuments"].entries()) {
+          const result = await run(encode, provider, options, TEXTS, method);
+          near(result.dense, TEXTS.map((text) => unit(seed(kinds[index], text), native)));
+          const counted = TEXTS.reduce((sum, text) => sum + Math.ceil(Buffer.byteLength(text) / 4), 0);
+          assert.deepEqual(result.usage, { tokens: provider === "gemini" ? 0 : counted, truncated: [] });
+          assert.deepEqual([result.provider, result.model, result.dimensions, result.outputs], [provider, model, native, ["dense"]]);
+        }
+        const { requests } = log();
+        assert.equal(requests.length, 3);
+        for (const { status, headers, url } of requests) {
+          assert.equal(status, 200);
+          assert.ok((headers["x-goog-api-key"] ?? headers.authorization).endsWith(KEY) && !url.includes(KEY));
+        }
+      }
+    });
+
+    test("numbers that are no floats come in arrays of their own", async (t) => {
+      const { run } = await open(t);
+      const floats = TEXTS.map((text) => unit(seed("query", text), 1024));
+      const bits = floats.map((row) => Array.from({ length: 128 }, (_, at) => row.subarray(8 * at, 8 * at + 8).reduce((byte, value) => (byte << 1) | (value >= 0), 0)));
+      const expected = {
+        int8: ["Int8Array", floats.map((row) => Array.from(row, (value) => Math.floor(value * 127)))],
+        uint8: ["Uint8Array", floats.map((row) => Array.from(row, (value) => Math.floor(((value + 1) / 2) * 255)))],
+        binary: ["Int8Array", bits.map((row) => row.map((byte) => byte - 128))],
+        ubinary: ["Uint8Array", bits],
+      };
+      for (const [outputDtype, [type, vectors]] of Object.entries(expected)) {
+        for (const encodingFormat of ["float", "base64"]) {
+          const { baseUrl } = at("voyage");
+          const { dense, quantized } = await run(encode, "voyage", { model: "voyage-4", apiKey: KEY, baseUrl, outputDtype, encodingFormat }, TEXTS, "encodeQueries");
+          assert.equal(dense, undefined);
+          assert.deepEqual(quantized, { dtype: outputDtype, type, vectors });
+        }
+      }
+    });
+
+    test("dense and sparse vectors of a server of one's own", async (t) => {
+      const { run } = await open(t);
+      const { baseUrl, log } = at("tei");
+      const texts = Array.from({ length: 70 }, (_, index) => `sun rain sun ${index}`);
+      const options = { baseUrl, outputs: ["dense", "sparse"], prompts: { query: "query: " } };
+      const { dense, sparse, outputs } = await run(encode, "tei", options, texts, "encodeQueries", { topK: 2 });
+      near(dense, texts.map((text) => unit(seed("", `query: ${text}`), 16)));
+      assert.deepEqual(outputs, ["dense", "sparse"]);
+      assert.ok(sparse.every(([indices, values]) => indices.length === 2 && Math.max(...values) === 1));
+      assert.equal(log().requests.length, 6);
+      const decoded = await run(async ([options]) => {
+        const embedder = await wick.Embedder.remote("tei", options);
+        const { sparse, dense } = await embedder.encode(["a b"], { outputs: ["sparse"] });
+        return [dense === undefined, sparse[0] instanceof wick.SparseVector, (await failure(sparse[0].decode())).code];
+      }, options);
+      assert.deepEqual(decoded, [true, true, "unsupported_model"]);
+    });
+
+    test("every reranker", async (t) => {
+      const { run } = await open(t);
+      const documents = Array.from({ length: 40 }, (_, index) => `document ${index}`);
+      const best = documents.map((text, index) => ({ index, score: score(QUERY, text), text })).sort((a, b) => b.score - a.score);
+      for (const [provider, model] of [["cohere", "rerank-v4.0-pro"], ["voyage", "rerank-2.5"], ["jina", "jina-reranker-v2-base-multilingual"], ["tei", ""]]) {
+        const { baseUrl } = at(provider);
+        const ranked = await run(
+          async ([provider, options, query, documents]) => {
+            const reranker = await wick.Reranker.remote(provider, options);
+            return [reranker.provider, reranker.model, await reranker.rerank(query, documents), await reranker.rerank(query, documents, { topK: 3 })];
+          },
+          provider, { model, apiKey: KEY, baseUrl }, QUERY, documents,
+        );
+        assert.deepEqual(ranked.slice(0, 2), [provider, model]);
+        for (const [index, count] of [[2, 40], [3, 3]]) {
+          assert.deepEqual(ranked[index].map(({ index, text }) => [index, text]), best.slice(0, count).map(({ index, text }) => [index, text]));
+          ranked[index].forEach(({ score }, place) => assert.ok(Math.abs(score - best[place].score) < 1e-6));
+        }
+      }
+    });
+
+    test("a key may come from a function, and is in no error even if the server repeats it", async (t) => {
+      const { run } = await open(t);
+      const { baseUrl, log } = at("openai");
+      const asked = await run(
+        async ([baseUrl, key]) => {
+          let asked = 0;
+          const apiKey = async () => `${key}-${asked++}`;
+          const embedder = await wick.Embedder.remote("openai", { model: "m", baseUrl, apiKey });
+          const before = asked;
+          await embedder.encode(["a"]);
+          await embedder.encode(["b"]);
+          return [before, asked];
+        },
+        baseUrl, KEY,
+      );
+      assert.deepEqual(asked, [0, 2]);
+      assert.deepEqual(log().requests.map(({ headers }) => headers.authorization), [`Bearer ${KEY}-0`, `Bearer ${KEY}-1`]);
+
+      const echo = at("openai", "/~echo=401");
+      const failed = await run(async ([options]) => failure((await wick.Embedder.remote("openai", options)).encode(["a"])), { model: "m", apiKey: KEY, baseUrl: echo.baseUrl });
+      assert.equal(echo.log().requests.length, 1);
+      assert.deepEqual([failed.code, failed.name, failed.provider.status, failed.provider.retryable, failed.provider.requestId], ["http", "WickError", 401, false, "req_echo"]);
+      assert.ok(!JSON.stringify(failed).includes(KEY) && failed.message.includes("401"), failed.message);
+
+      const wrong = await run(async ([options]) => failure((await wick.Embedder.remote("cohere", options)).encodeQueries(["a"])), { model: "embed-v4.0", apiKey: "wrong-key", baseUrl: at("cohere").baseUrl });
+      assert.deepEqual([wrong.code, wrong.provider.name, wrong.provider.status], ["http", "cohere", 401]);
+      const broken = await run(
+        async ([baseUrl]) => {
+          const apiKey = () => Promise.reject(new Error("secret-in-an-error"));
+          return failure((await wick.Embedder.remote("openai", { model: "m", baseUrl, apiKey })).encode(["a"]));
+        },
+        baseUrl,
+      );
+      assert.deepEqual([broken.code, broken.at, broken.message.includes("secret")], ["invalid_option", "apiKey", false]);
+    });
+
+    test("wrong options are refused before anything is sent", async (t) => {
+      const { run } = await open(t);
+      const { baseUrl, log } = at("openai");
+      const cases = [
+        ["openai", { model: "m", modle: "m" }, "modle"],
+        ["openai", { model: "m", task: "x" }, "task"],
+        ["openai", { model: "m", dimensions: 0 }, "dimensions"],
+        ["openai", { model: "m", maxRetries: -1 }, "maxRetries"],
+        ["openai", { model: "m", truncate: true }, "truncate"],
+        ["openai", { model: "m", apiKey: 3 }, "apiKey"],
+        ["openai", { model: "m", fetch: "fetch" }, "fetch"],
+        ["openai", { model: "m", headers: "none" }, "headers"],
+        ["openai", { model: "m", headers: { "a b": "c" } }, "options"],
+        ["openai", { model: "m", extra: { input: ["b"] } }, "extra"],
+        ["openai", { model: "m", baseUrl: "ftp://example.com" }, "baseUrl"],
+        ["openai", { model: "m", outputs: ["sparse"] }, "outputs"],
+        ["openai", {}, "model"],
+        ["cohere", { model: "embed-v4.0", encodingFormat: "base32" }, "encodingFormat"],
+        ["tei", { baseUrl: undefined }, "baseUrl"],
+      ];
+      for (const [provider, options, place] of cases) {
+        const all = "baseUrl" in options ? options : { ...options, baseUrl };
+        const { code, at, message } = await run(([provider, options]) => failure(wick.Embedder.remote(provider, options)), provider, all);
+        assert.deepEqual([code, at], ["invalid_option", place], `${JSON.stringify(options)}: ${message}`);
+      }
+      const provider = ({ code, at }) => [code, at];
+      assert.deepEqual(provider(await run(() => failure(wick.Embedder.remote("acme", { model: "m" })))), ["invalid_option", "provider"]);
+      assert.deepEqual(provider(await run(() => failure(wick.Reranker.remote("openai", { model: "m" })))), ["invalid_option", "provider"]);
+      assert.equal(log().requests.length, 0);
+    });
+
+    test("wrong texts are refused, and the next call works", async (t) => {
+      const { run } = await open(t);
+      const { baseUrl, log } = at("openai");
+      const results = await run(async ([options]) => {
+        const embedder = await wick.Embedder.remote("openai", options);
+        const code = async (promise) => (await failure(promise)).code;
+        return [
+          await code(embedder.encode("one text")),
+          await code(embedder.encode(["a", 1])),
+          await code(embedder.encode(["\ud800"])),
+          await code(embedder.encode(["a", ""])),
+          await code(embedder.encode(["a"], { outputs: ["tokens"] })),
+          (await embedder.encode([])).usage.tokens,
+          (await embedder.encode(["a"])).dense.length,
+        ];
+      }, { model: "m", apiKey: KEY, baseUrl });
+      assert.deepEqual(results, ["invalid_text", "invalid_text", "invalid_text", "invalid_text", "invalid_option", 0, 1]);
+      assert.equal(log().requests.length, 1);
+    });
+
+    test("five thousand texts come in order through faults", { timeout: 120_000 }, async (t) => {
+      const { run } = await open(t);
+      const texts = Array.from({ length: 5000 }, (_, index) => `text ${index}`);
+      const { baseUrl, log } = at("cohere", "/~retry-ms=5*1/~reset*1/~gzip");
+      const result = await run(
+        async ([options, texts]) => {
+          const embedder = await wick.Embedder.remote("cohere", options);
+          const done = [];
+          const { dense } = await embedder.encodeDocuments(texts, { onProgress: (progress) => done.push([progress.done, progress.total]) });
+          return { first: dense.map((row) => row[0]), width: dense[0].length, done };
+        },
+        { model: "some-model", apiKey: KEY, baseUrl, concurrency: 8, maxRetries: 4 }, texts,
+      );
+      assert.equal(result.width, 16);
+      texts.forEach((text, index) => assert.ok(Math.abs(result.first[index] - unit(seed("search_document", text), 16)[0]) < 1e-6, text));
+      assert.deepEqual(result.done.at(-1), [5000, 5000]);
+      assert.ok(result.done.every(([done], index) => index === 0 || done > result.done[index - 1][0]));
+      const { requests, most } = log();
+      assert.ok(requests.length >= 3 * 53 - 53 && most <= 8 && most > 1, `${requests.length} requests, ${most} at once`);
+      assert.equal(requests.filter(({ status }) => status === 429).length, 53);
+    });
+
+    test("a call is aborted at once, disposing ends those under way, and a request has its time", async (t) => {
+      const { run } = await open(t);
+      const hanging = at("openai", "/~hang*1");
+      const results = await run(async ([options]) => {
+        const embedder = await wick.Embedder.remote("openai", options);
+        const abort = new AbortController();
+        const call = failure(embedder.encode(["a"], { signal: abort.signal }));
+        setTimeout(() => abort.abort(), 100);
+        const start = performance.now();
+        const { code, name } = await call;
+        const waited = performance.now() - start;
+        return [code, name, waited < 2000, (await embedder.encode(["a"])).dense.length, (await failure(embedder.encode(["b"], { signal: abort.signal }))).code];
+      }, { model: "m", apiKey: KEY, baseUrl: hanging.baseUrl, maxRetries: 0 });
+      assert.deepEqual(results, ["aborted", "AbortError", true, 1, "aborted"]);
+      // The server is told.
+      for (let tries = 0; !hanging.log().requests[0].abandoned; tries++) {
+        assert.ok(tries < 100, "the request goes on");
+        await new Promise((done) => setTimeout(done, 20));
+      }
+
+      const disposed = await run(async ([options]) => {
+        const embedder = await wick.Embedder.remote("openai", options);
+        const call = failure(embedder.encode(["a"]));
+        await new Promise((done) => setTimeout(done, 50));
+        embedder.dispose();
+        embedder.dispose();
+        const other = await wick.Embedder.remote("openai", { ...options, timeoutMs: 150 });
+        return [(await call).code, (await failure(embedder.encode(["a"]))).code, embedder.dimensions, (await failure(other.encode(["a"]))).code];
+      }, { model: "text-embedding-3-small", apiKey: KEY, baseUrl: at("openai", "/~hang").baseUrl, maxRetries: 0 });
+      assert.deepEqual(disposed, ["disposed", "disposed", 1536, "timeout"]);
+    });
+
+    test("answers that are not what is documented are errors, and the next call works", async (t) => {
+      const { run } = await open(t);
+      for (const fault of ["fewer", "more", "short", "nan", "null", "index=1", "index=none", "html", "cut", "empty"]) {
+        const { baseUrl } = at("openai", `/~${fault}*1`);
+        const [first, next] = await run(async ([options, texts]) => {
+          const embedder = await wick.Embedder.remote("openai", options);
+          return [(await failure(embedder.encode(texts))).code, (await embedder.encode(texts)).dense.length];
+        }, { model: "text-embedding-3-small", apiKey: KEY, baseUrl, maxRetries: 0, encodingFormat: "float" }, TEXTS);
+        assert.deepEqual([first, next], ["invalid_response", 3], fault);
+      }
+    });
+
+    test("requests go through the fetch that is handed in", async (t) => {
+      const { run } = await open(t);
+      const { baseUrl, log } = at("openai");
+      const seen = await run(async ([baseUrl, key]) => {
+        const seen = [];
+        const ask = (url, init) => {
+          seen.push([url.replace("http://nowhere.invalid", ""), init.method, typeof init.body]);
+          return fetch(url.replace("http://nowhere.invalid", baseUrl), init);
+        };
+        const embedder = await wick.Embedder.remote("openai", { model: "m", apiKey: key, baseUrl: "http://nowhere.invalid", fetch: ask });
+        const { dense } = await embedder.encode(["a"]);
+        const broken = await wick.Embedder.remote("openai", { model: "m", apiKey: key, maxRetries: 0, fetch: () => { throw new TypeError("no network here"); } });
+        return [seen[0].slice(0, 2), dense.length, (await failure(broken.encode(["a"]))).code];
+      }, baseUrl, KEY);
+      assert.deepEqual(seen, [["/embeddings", "POST"], 1, "network"]);
+      assert.equal(log().requests.length, 1);
+    });
+  });
+}
+
+test("where a page is not let in, the error says so and where to read on", async (t) => {
+  const { run } = await surroundings.Chromium(t);
+  const ask = ([provider, options]) => wick.Embedder.remote(provider, options).then((embedder) => failure(embedder.encodeQueries(["a"])));
+  const closed = await run(ask, "cohere", { model: "embed-v4.0", apiKey: KEY, baseUrl: at("cohere", "/~nocors").baseUrl, maxRetries: 0 });
+  assert.equal(closed.code, "network");
+  assert.match(closed.message, /CORS/);
+  assert.match(closed.message, /baseUrl to a proxy, as docs\/providers\.md/);
+  // A provider that lets pages in, but with these headers only.
+  const plain = { model: "mistral-embed", apiKey: KEY, baseUrl: at("mistral").baseUrl, maxRetries: 0 };
+  assert.equal(await run(ask, "mistral", plain), "no error");
+  assert.equal((await run(ask, "mistral", { ...plain, headers: { "x-own": "1" } })).code, "network");
+});
+
+test("a page fetches the small module alone, and a key stays on its thread", async (t) => {
+  const context = await browser.newContext();
+  const files = [];
+  context.on("request", (request) => files.push(new URL(request.url()).pathname.split("/").at(-1)));
+  const { page } = await openPage(t, browser, site, { context });
+  const workers = [];
+  page.on("worker", (worker) => workers.push(worker.url()));
+  await page.evaluate(encode, ["openai", { model: "m", apiKey: KEY, baseUrl: at("openai").baseUrl }, ["a"]]);
+  assert.deepEqual(files.filter((file) => file.endsWith(".wasm")), ["wick_remote_bg.wasm"]);
+  assert.ok(!files.some((file) => file.startsWith("wick_embed") || file === "engine.js"), `${files}`);
+  assert.deepEqual(workers, []);
+});
