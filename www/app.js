@@ -44,6 +44,10 @@ async function load({ source, provider, options }) {
       ? await Embedder.remote(provider, options)
       : await Embedder.load(source, { signal, onProgress, normalize: true, outputs: ["dense"] });
     if (signal !== loading.signal) return embedder.dispose();
+    if (signal.aborted) {
+      embedder.dispose();
+      throw Object.assign(new Error("the person asked to stop"), { code: "aborted" });
+    }
     model = {
       embedder,
       documents: new Vectors((texts, options) => embedder.encodeDocuments(texts, options)),

@@ -23,6 +23,7 @@ const REMOTE_WORDS = {
   http: "The provider refused the texts.",
   timeout: "The provider took too long.",
   invalid_option: "The provider cannot be asked like this.",
+  crashed: "The engine stopped. Reload the page.",
   invalid_response: "The provider’s answer is not what it documents.",
 };
 
@@ -37,7 +38,8 @@ const REFUSALS = {
 
 export function explain(error, { loading, remote }) {
   const code = error?.code ?? error?.name ?? "error";
-  if (remote) {
+  // What is no answer's fault is that of this page's own files.
+  if (remote && error?.at !== "wasm" && error?.at !== "wick-embed") {
     const summary = REFUSALS[error?.provider?.status] ?? REMOTE_WORDS[code] ?? "The texts could not be encoded.";
     return { code, message: error?.message ?? String(error), summary };
   }

@@ -44,16 +44,17 @@ export function remoteForm({ onChoose }) {
   function read() {
     const { name, model: usual } = PROVIDERS[provider.value];
     const chosen = model.value.trim() || usual;
+    const to = address.value.trim();
     return {
       name: chosen || name,
-      origin: `by ${name}: your texts are sent there`,
+      origin: `by ${name}: your texts are sent ${to ? `to ${to}` : "there"}`,
       provider: provider.value,
       options: {
         model: chosen,
         // The panels take products for cosines.
         normalize: true,
         ...(key.value.trim() && { apiKey: key.value.trim() }),
-        ...(address.value.trim() && { baseUrl: address.value.trim() }),
+        ...(to && { baseUrl: to }),
       },
     };
   }

@@ -1,9 +1,11 @@
 import type { Client } from "./client.js";
-import { Model, open, type Host } from "./model.js";
-import { invalid, list, pick } from "./options.js";
+import { ENGINE, Model, open, type Host } from "./model.js";
+import { invalid, list, only, pick } from "./options.js";
 import type { Answers, Bm25Source } from "./protocol.js";
 import { sparseRows } from "./sparse.js";
 import type { Bm25FitOptions, Bm25LoadOptions, Bm25Output } from "./types.js";
+
+const PARAMETERS = ["analyzer", "k1", "b", "epsilon"] as const;
 
 /**
  * The statistics of a corpus, for sparse vectors whose inner product is the BM25 score. No model, so nothing is downloaded.
@@ -27,11 +29,13 @@ export abstract class BM25Base extends Model {
   }
 
   protected static async fitted(host: Host, corpus: readonly string[], options: Bm25FitOptions): Promise<[Client, Answers["fitBm25"]]> {
-    const call = { kind: "fitBm25", texts: list(corpus), options: pick(options, "analyzer", "k1", "b", "epsilon") } as const;
+    only(options, [...PARAMETERS, ...ENGINE]);
+    const call = { kind: "fitBm25", texts: list(corpus), options: pick(options, ...PARAMETERS) } as const;
     return open(host, call, options);
   }
 
   protected static async loaded(host: Host, json: string | object | URL | Blob, options: Bm25LoadOptions): Promise<[Client, Answers["loadBm25"]]> {
+    only(options, ["analyzer", ...ENGINE]);
     return open(host, { kind: "loadBm25", source: source(json), ...pick(options, "analyzer") }, options);
   }
 

@@ -84,11 +84,6 @@ export class Client {
     });
   }
 
-  /** Whether calls are possible. */
-  get isOpen(): boolean {
-    return this.#closed === undefined;
-  }
-
   /** Ends the engine; calls under way are rejected. */
   dispose(): void {
     this.#close(new WickError(disposed));

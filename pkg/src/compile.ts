@@ -19,6 +19,19 @@ function isModule(source: object): source is WebAssembly.Module {
   return Object.prototype.toString.call(source) === "[object WebAssembly.Module]";
 }
 
+interface Glue {
+  default(input: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<unknown>;
+}
+
+/** Starts a compiled module by its glue. That the module is another one, JavaScript tells by an error of no special kind. */
+export async function instantiate(glue: Glue, module: WebAssembly.Module, memory?: WebAssembly.Memory): Promise<void> {
+  try {
+    await glue.default({ module_or_path: module, ...(memory && { memory }) });
+  } catch (cause) {
+    throw cause instanceof TypeError ? new WebAssembly.LinkError(cause.message) : cause;
+  }
+}
+
 /** Why a module did not start. */
 export function unstarted(cause: unknown): Failure {
   const message = `the engine did not start: ${cause instanceof Error ? cause.message : String(cause)}`;
@@ -28,12 +41,12 @@ export function unstarted(cause: unknown): Failure {
 }
 
 /** Why a module can no longer be used: what came out of it was no failure of ours, so its memory is in no known state. */
-export function crashed(error: unknown, panicMessage: (() => string) | undefined): Failure {
+export function crashed(error: unknown, panicMessage: (() => string) | undefined, advice: string): Failure {
   let detail = error instanceof Error ? error.message : String(error);
   try {
     detail = panicMessage?.() || detail;
   } catch {
     // The trap's own message has to do.
   }
-  return { code: "crashed", at: "engine", message: `the engine trapped and must be loaded again: ${detail}` };
+  return { code: "crashed", at: "engine", message: `the engine trapped; ${advice}: ${detail}` };
 }

@@ -1,9 +1,9 @@
 import type { Client } from "./client.js";
 import { Model, load, type Host } from "./model.js";
-import { list, pick } from "./options.js";
+import { list, only, pick } from "./options.js";
 import type { Encoded, LoadCall, Loaded, TokenRows } from "./protocol.js";
 import { spans, sparseRows } from "./sparse.js";
-import type { Device, EncodeOptions, LoadOptions, Output, OutputKind, Role, Source, TokenizeOptions, Tokens } from "./types.js";
+import type { Device, EncodeOptions, LoadOptions, Output, OutputKind, QuantizedVectors, Role, Source, TokenizeOptions, Tokens } from "./types.js";
 
 /** What makes vectors of texts, here or at a provider's. */
 export abstract class TextEmbedder extends Model {
@@ -37,6 +37,7 @@ export abstract class TextEmbedder extends Model {
   protected received(_: Encoded): void {}
 
   async #encode(texts: readonly string[], role: Role, options: EncodeOptions): Promise<Output> {
+    only(options, ["prompt", "outputs", "topK", "signal", "onProgress"]);
     const { signal, onProgress } = options;
     const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
     const call = { kind: "encode", texts: list(texts), options: { role, ...pick(options, "prompt", "outputs", "topK") } } as const;
@@ -46,7 +47,7 @@ export abstract class TextEmbedder extends Model {
     return {
       ...(dense && { dense: rows(dense) }),
       ...(sparse && { sparse: sparseRows(sparse, (indices) => this.strings(indices)) }),
-      ...(quantized && { quantized: { dtype: quantized.dtype, vectors: rows(quantized) } }),
+      ...(quantized && { quantized: { dtype: quantized.dtype, vectors: rows(quantized) } as QuantizedVectors }),
       ...(tokenVectors && { tokens: tokenRows(tokenVectors) }),
       usage: { tokens, truncated: Array.from(truncated) },
     };
@@ -89,11 +90,13 @@ export abstract class EmbedderBase extends TextEmbedder {
   }
 
   protected static async connect(host: Host, source: Source, options: LoadOptions): Promise<[Client, Loaded]> {
-    return load<LoadCall>(host, "load", source, pick(options, "maxTokens", "dimensions", "normalize", "outputs", "prompts"), options);
+    return load<LoadCall, LoadOptions>(host, "load", source, ["maxTokens", "dimensions", "normalize", "outputs", "prompts"], options);
   }
 
   /** The tokens of each text as the model sees it: prompt, special tokens and truncation included. */
-  async tokenize(texts: readonly string[], { role = "plain" }: TokenizeOptions = {}): Promise<Tokens[]> {
+  async tokenize(texts: readonly string[], options: TokenizeOptions = {}): Promise<Tokens[]> {
+    only(options, ["role"]);
+    const { role = "plain" } = options;
     const tokenized = await this.client.call({ kind: "tokenize", texts: list(texts), role });
     return tokenized.map(([ids, strings]) => ({ ids, strings }));
   }

@@ -70,7 +70,7 @@ export class EngineHost {
     if (crash) throw crash;
     if (abort.signal.aborted) throw { code: "aborted", at: call.kind, message: "the caller asked to stop" } satisfies Failure;
     let stop = () => {};
-    const trapped = new Promise<never>((_, reject) => (stop = this.#runtime.onTrap(reject)));
+    const trapped = new Promise<never>((_, reject) => (stop = this.#runtime.onTrap((error) => (reject(error), true))));
     try {
       return await Promise.race([this.#answer(id, call, abort), trapped]);
     } finally {
@@ -189,7 +189,7 @@ export class EngineHost {
 
   #failure(error: unknown): Failure {
     if (isFailure(error)) return { code: error.code, at: error.at, message: error.message };
-    return (crash = crashed(error, this.#glue?.panicMessage));
+    return (crash = crashed(error, this.#glue?.panicMessage, "load the model again"));
   }
 }
 

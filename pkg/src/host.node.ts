@@ -36,7 +36,7 @@ export const host: Host = {
   local,
   runtime: async () => (await import("./runtime.node.js")).runtime,
   resolve(address) {
-    if (/^[a-z][a-z0-9+.-]+:/i.test(address)) return address;
+    if (/^[a-z][a-z0-9+.-]+:/i.test(address)) return new URL(address).href;
     return /^(\/|\.\.?\/|[a-z]:[\\/])/i.test(address) ? pathToFileURL(address).href : undefined;
   },
 };

@@ -43,6 +43,6 @@ export const host: Host = {
   runtime: async () => (await import("./runtime.web.js")).runtime,
   resolve(address) {
     const isAddress = /^([a-z][a-z0-9+.-]*:|\/|\.\.?\/)/i.test(address);
-    return isAddress ? new URL(address, globalThis.document?.baseURI ?? location.href).href : undefined;
+    return isAddress ? new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href).href : undefined;
   },
 };

@@ -1,7 +1,8 @@
 /** What embedders, rerankers and BM25 have in common: an engine of their own, and where its files come from. */
 
 import { Client, type Connect } from "./client.js";
-import { invalid, pick } from "./options.js";
+import { WickError } from "./errors.js";
+import { invalid, only, pick, type Checked } from "./options.js";
 import type { Answers, Call, ResolvedSource, WasmSource } from "./protocol.js";
 import type { Runtime } from "./runtime.js";
 import type { EngineOptions, FileSource, ModelOptions, Source } from "./types.js";
@@ -32,6 +33,21 @@ export abstract class Model {
   }
 }
 
+/** A part of the package that is loaded when it is asked for. */
+export async function part<T>(imported: Promise<T>): Promise<T> {
+  try {
+    return await imported;
+  } catch (cause) {
+    throw new WickError({ code: "network", at: "wick-embed", message: `a part of the package did not arrive: ${String(cause)}` }, cause);
+  }
+}
+
+/** Names of {@link EngineOptions}. */
+export const ENGINE = ["worker", "wasm", "signal"] as const;
+/** Those of {@link ModelOptions} that the engine is told, and those that are for the way there. */
+const HELD = ["device", "dtype", "weights", "threads"] as const;
+const WAY = ["revision", "host", "headers", "cache", "onProgress"] as const;
+
 /** Opens an engine and makes the call that gives it its model. */
 export async function open<C extends Call>(
   host: Host,
@@ -49,19 +65,20 @@ export async function open<C extends Call>(
   }
 }
 
-/** Opens an engine and lets it load a model from its files. */
-export function load<C extends Extract<Call, { options: object; source: ResolvedSource }>>(
+/** Opens an engine and lets it load a model from its files. Of its kind of model are the options `names`. */
+export async function load<C extends Extract<Call, { options: object; source: ResolvedSource }>, O extends ModelOptions>(
   host: Host,
   kind: C["kind"],
   source: Source,
-  engineOptions: C["options"],
-  options: ModelOptions,
+  names: readonly (keyof O & Checked)[],
+  options: O,
 ): Promise<[Client, Answers[C["kind"]]]> {
+  only(options, [...names, ...HELD, ...WAY, ...ENGINE]);
   const { cache = true, headers, onProgress } = options;
   const call = {
     kind,
     source: resolveSource(host, source, options),
-    options: { ...engineOptions, ...pick(options, "device", "dtype", "weights", "threads") },
+    options: pick(options, ...names, ...HELD),
     cache,
     ...(headers && { headers }),
   } as C;
@@ -85,7 +102,10 @@ function resolveSource(host: Host, source: Source, { revision, host: hub }: Mode
 }
 
 export function resolveWasm(host: Host, wasm: NonNullable<EngineOptions["wasm"]>): WasmSource {
-  if (typeof wasm !== "string" && !(wasm instanceof URL)) return wasm;
+  if (typeof wasm !== "string" && !(wasm instanceof URL)) {
+    if (typeof wasm !== "object" || wasm === null) throw invalid("wasm", "it must be an address, bytes, or a compiled module");
+    return wasm;
+  }
   return resolveAddress(host, "wasm", String(wasm));
 }
 

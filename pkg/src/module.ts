@@ -1,6 +1,6 @@
 /** Starts the module of this thread: which file, and on which memory. */
 
-import { compile, unstarted, type Fetch } from "./compile.js";
+import { compile, instantiate, unstarted, type Fetch } from "./compile.js";
 import type { WasmSource } from "./protocol.js";
 import { variant } from "./variants.js";
 import * as plain from "./wick_embed.js";
@@ -36,7 +36,7 @@ async function begin(fetch: Fetch, wasm: WasmSource | undefined, shared: boolean
     if (!memory) throw new WebAssembly.LinkError("the module needs shared memory, which is not to be had here");
   }
   const glue = memory ? threads : (plain as unknown as Glue);
-  await glue.default({ module_or_path: module, ...(memory && { memory }) });
+  await instantiate(glue, module, memory);
   return { glue, module, memory };
 }
 

@@ -3,6 +3,7 @@
 import { BM25Base } from "./bm25.js";
 import { EmbedderBase } from "./embedder.js";
 import { host } from "./host.node.js";
+import { part } from "./model.js";
 import { RerankerBase } from "./reranker.js";
 import type { RemoteEmbedder, RemoteReranker } from "./remote.js";
 import type {
@@ -36,7 +37,7 @@ export class Embedder extends EmbedderBase {
    */
   static async remote(provider: Provider, options: RemoteEmbedderOptions = {}): Promise<RemoteEmbedder> {
     // Loaded only when asked for.
-    return (await import("./remote.js")).RemoteEmbedder.open(host, provider, options);
+    return (await part(import("./remote.js"))).RemoteEmbedder.open(host, provider, options);
   }
 }
 
@@ -48,7 +49,7 @@ export class Reranker extends RerankerBase {
 
   /** As {@link Embedder.remote}: Cohere, Voyage, Jina or text-embeddings-inference. */
   static async remote(provider: Provider, options: RemoteRerankerOptions = {}): Promise<RemoteReranker> {
-    return (await import("./remote.js")).RemoteReranker.open(host, provider, options);
+    return (await part(import("./remote.js"))).RemoteReranker.open(host, provider, options);
   }
 }
 

@@ -9,7 +9,13 @@ export function invalid(at: string, message: string, cause?: unknown): WickError
 /** A check gives what is wrong with a value, or nothing. */
 type Check = (value: unknown) => string | undefined;
 
-const whole: Check = (value) => (Number.isSafeInteger(value) && (value as number) >= 1 ? undefined : `${show(value)} is no whole number above zero`);
+/** In the engine a number of things has 32 bits. */
+const MOST = 2 ** 32 - 1;
+
+const whole: Check = (value) => {
+  const isWhole = Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= MOST;
+  return isWhole ? undefined : `${show(value)} is no whole number from 1 to ${MOST}`;
+};
 const threads: Check = (value) => whole(value) ?? ((value as number) > 64 ? `${show(value)} is more than 64` : undefined);
 const flag: Check = (value) => (typeof value === "boolean" ? undefined : `${show(value)} is neither true nor false`);
 const oneOf = (...words: string[]): Check => (value) => (words.includes(value as string) ? undefined : `${show(value)} is none of ${words.join(", ")}`);
@@ -20,8 +26,6 @@ const text: Check = (value) => {
 };
 
 const count: Check = (value) => (value === 0 ? undefined : whole(value));
-
-const object: Check = (value) => (typeof value === "object" && value !== null && !Array.isArray(value) ? undefined : `${show(value)} is no object`);
 
 const number: Check = (value) => (Number.isFinite(value) ? undefined : `${show(value)} is no number`);
 
@@ -44,7 +48,6 @@ const checks = {
   analyzer: (value) => (typeof value === "object" && value !== null ? undefined : "it must be an object with a kind"),
   provider: oneOf("openai", "cohere", "voyage", "jina", "mistral", "gemini", "nomic", "tei"),
   model: text,
-  headers: object,
   timeoutMs: whole,
   maxRetries: count,
   concurrency: whole,
@@ -57,7 +60,6 @@ const checks = {
   task: text,
   title: text,
   lateChunking: flag,
-  extra: object,
   prompt: text,
   outputs: (value) => {
     if (!Array.isArray(value) || value.length === 0) return "it must be a list of one or more of dense, sparse, tokens";
@@ -70,10 +72,12 @@ const checks = {
   },
 } satisfies Record<string, Check>;
 
+export type Checked = keyof typeof checks;
+
 type Picked<O, K extends keyof O> = { [N in K]?: Exclude<O[N], undefined | "auto"> };
 
 /** The named options, those that are given, each checked. A device or dtype of `"auto"` is left to the engine. */
-export function pick<O extends object, K extends keyof O & keyof typeof checks>(options: O, ...names: K[]): Picked<O, K> {
+export function pick<O extends object, K extends keyof O & Checked>(options: O, ...names: K[]): Picked<O, K> {
   const picked: Partial<Record<K, unknown>> = {};
   for (const name of names) {
     const value: unknown = options[name];
@@ -87,9 +91,10 @@ export function pick<O extends object, K extends keyof O & keyof typeof checks>(
 }
 
 /** Refuses options that there are not: one that is only misspelt would be left out in silence. */
-export function only(at: string, options: object, names: readonly string[]): void {
+export function only(options: object, names: readonly PropertyKey[]): void {
+  if (typeof options !== "object" || options === null) throw invalid("options", `${show(options)} is no object`);
   const unknown = Object.keys(options).find((name) => !names.includes(name));
-  if (unknown !== undefined) throw invalid(unknown, `${at} have no such name; they are ${[...names].sort().join(", ")}`);
+  if (unknown !== undefined) throw invalid(unknown, `there is no such option here; there are ${names.map(String).sort().join(", ")}`);
 }
 
 /** A copy, for the array may change before it is read. What is in it is checked where it becomes text (`src/bindings`). */

@@ -4,12 +4,12 @@
  */
 
 import { Client, type Channel } from "./client.js";
-import { compile, crashed, unstarted } from "./compile.js";
+import { compile, crashed, instantiate, unstarted } from "./compile.js";
 import { TextEmbedder } from "./embedder.js";
 import { WickError, isFailure, type Failure } from "./errors.js";
 import { resolveAddress, resolveWasm, type Host } from "./model.js";
 import { invalid, only, pick } from "./options.js";
-import type { Answers, Call, EncodeCall, Reply, Request, RerankCall } from "./protocol.js";
+import type { Answers, Call, EncodeCall, Encoded, Reply, Request, RerankCall, WasmSource } from "./protocol.js";
 import { TextReranker } from "./reranker.js";
 import type { Runtime } from "./runtime.js";
 import type { OutputKind, Provider, RemoteEmbedderOptions, RemoteOptions, RemoteRerankerOptions } from "./types.js";
@@ -25,7 +25,7 @@ interface Described {
   outputs: OutputKind[];
 }
 
-const common = ["model", "headers", "timeoutMs", "maxRetries", "concurrency", "batchSize", "batchTokens", "truncate", "extra"] as const;
+const common = ["model", "timeoutMs", "maxRetries", "concurrency", "batchSize", "batchTokens", "truncate"] as const;
 const embedding = [
   ...common,
   "outputs",
@@ -39,33 +39,36 @@ const embedding = [
   "normalize",
   "prompts",
 ] as const;
-/** Those that are no plain data, or not for the module. */
-const apart = ["apiKey", "baseUrl", "fetch", "wasm"] as const;
+/** Those that are looked at one by one. */
+const apart = ["apiKey", "baseUrl", "headers", "extra", "fetch", "wasm"] as const;
 
 /** A provider's model with the calls and results of a local one. Made by `Embedder.remote`. */
 export class RemoteEmbedder extends TextEmbedder {
   readonly provider: Provider;
   readonly model: string;
-  readonly #describe: () => Described;
+  #dimensions: number | undefined;
 
-  private constructor(client: Client, describe: () => Described) {
-    const { provider, model, outputs } = describe();
+  private constructor(client: Client, { provider, model, outputs, dimensions }: Described) {
     super(client, outputs);
     this.provider = provider;
     this.model = model;
-    this.#describe = describe;
+    this.#dimensions = dimensions;
   }
 
   /** @internal */
   static async open(host: Host, provider: Provider, options: RemoteEmbedderOptions): Promise<RemoteEmbedder> {
-    only("options", options, [...embedding, ...apart]);
-    const plain = pick(options, ...embedding);
-    return new RemoteEmbedder(...(await open(host, glue.RemoteEmbedderEngine, provider, plain, options)));
+    only(options, [...embedding, ...apart]);
+    return new RemoteEmbedder(...(await open(host, glue.RemoteEmbedderEngine, provider, pick(options, ...embedding), options)));
   }
 
   /** Components of a dense vector, as far as it is known: asked for, documented, or seen in an answer. */
   get dimensions(): number | undefined {
-    return this.#describe().dimensions;
+    return this.#dimensions;
+  }
+
+  protected override received({ dense, quantized }: Encoded): void {
+    const bits = quantized?.dtype.endsWith("binary") ? 8 : 1;
+    this.#dimensions ??= dense?.width || bits * (quantized?.width ?? 0) || undefined;
   }
 
   protected override strings(): Promise<string[]> {
@@ -79,14 +82,15 @@ export class RemoteReranker extends TextReranker {
   readonly provider: Provider;
   readonly model: string;
 
-  private constructor(client: Client, describe: () => Described) {
+  private constructor(client: Client, { provider, model }: Described) {
     super(client);
-    ({ provider: this.provider, model: this.model } = describe());
+    this.provider = provider;
+    this.model = model;
   }
 
   /** @internal */
   static async open(host: Host, provider: Provider, options: RemoteRerankerOptions): Promise<RemoteReranker> {
-    only("options", options, [...common, ...apart]);
+    only(options, [...common, ...apart]);
     return new RemoteReranker(...(await open(host, glue.RemoteRerankerEngine, provider, pick(options, ...common), options)));
   }
 }
@@ -94,40 +98,97 @@ export class RemoteReranker extends TextReranker {
 /** Sends nothing. */
 async function open(
   host: Host,
-  kind: { open(options: unknown, key: unknown, fetch: Function): Engine },
+  kind: { open(json: string, key: unknown, fetch: Function): Engine },
   provider: Provider,
   plain: object,
-  { apiKey, baseUrl, fetch: ask = (url, init) => fetch(url, init), wasm }: RemoteOptions,
-): Promise<[Client, () => Described]> {
-  if (typeof ask !== "function") throw invalid("fetch", "it must be a function");
+  { apiKey, baseUrl, headers, extra, fetch: own, wasm }: RemoteOptions,
+): Promise<[Client, Described]> {
+  const json = JSON.stringify({
+    ...pick({ provider: provider ?? null }, "provider"),
+    ...plain,
+    ...(baseUrl !== undefined && { baseUrl: address(host, baseUrl) }),
+    ...(headers !== undefined && { headers: fields(headers) }),
+    ...(extra !== undefined && { extra: data(extra) }),
+  });
+  if (own !== undefined && typeof own !== "function") throw invalid("fetch", "it must be a function");
+  if (own === undefined && typeof globalThis.fetch !== "function") throw invalid("fetch", "there is none here: hand one in");
   const runtime = await host.runtime();
   await start(runtime, wasm === undefined ? new URL("./wick_remote_bg.wasm", import.meta.url).href : resolveWasm(host, wasm));
-  const url = baseUrl === undefined ? {} : { baseUrl: resolveAddress(host, "baseUrl", String(baseUrl)) };
-  const engine = guarded(() => kind.open({ ...pick({ provider }, "provider"), ...plain, ...url }, apiKey, ask));
-  let described = guarded(() => engine.describe() as Described);
-  const client = await Client.open(async (onReply) => new RemoteEngine(engine, runtime, onReply));
-  // What is no longer there cannot be asked, and knows nothing new.
-  const describe = () => (crash || !client.isOpen ? described : (described = engine.describe() as Described));
-  return [client, describe];
+  const engine = guarded(() => kind.open(json, apiKey, own ?? ((url: string, init: RequestInit) => fetch(url, init))));
+  const described = guarded(() => engine.describe() as Described);
+  return [await Client.open(async (onReply) => new RemoteEngine(engine, runtime, onReply)), described];
+}
+
+function address(host: Host, baseUrl: string | URL): string {
+  const text = baseUrl instanceof URL || typeof baseUrl === "string" ? String(baseUrl).trim() : "";
+  // An empty one would be this page's folder, and the key would go there.
+  const url = text && resolveAddress(host, "baseUrl", text);
+  if (!/^https?:/i.test(url)) throw invalid("baseUrl", `${JSON.stringify(text)} is no address that begins with http:// or https://`);
+  return url;
+}
+
+/** Values of headers are secrets: no error repeats them. */
+function fields(headers: HeadersInit): Record<string, string> {
+  if (typeof headers !== "object" || headers === null) throw invalid("headers", "it is no object");
+  try {
+    return Object.fromEntries(new Headers(headers));
+  } catch {
+    throw invalid("headers", "a name or a value is none that HTTP allows");
+  }
+}
+
+/** As JSON has it, which may be a lot to ask of an object: it may hold itself, or throw when it is read. */
+function data(extra: Record<string, unknown>): unknown {
+  if (typeof extra !== "object" || extra === null || Array.isArray(extra)) throw invalid("extra", "it is no object");
+  try {
+    return JSON.parse(JSON.stringify(extra));
+  } catch (cause) {
+    throw invalid("extra", "it has no JSON form", cause);
+  }
 }
 
 /** All models of a thread share one module. */
-let started: Promise<unknown> | undefined;
+let started: { source: WasmSource; module: Promise<void> } | undefined;
 
-function start(runtime: Runtime, wasm: Parameters<typeof compile>[0]): Promise<unknown> {
-  return (started ??= compile(wasm, (url, init) => runtime.fetch(url, init))
-    .then((module) => glue.default({ module_or_path: module }))
-    .catch((cause) => {
-      started = undefined;
-      throw new WickError(unstarted(cause), cause);
-    }));
+async function start(runtime: Runtime, source: WasmSource): Promise<void> {
+  const compiled = async () => instantiate(glue, await compile(source, (url, init) => runtime.fetch(url, init)));
+  const first = (started ??= { source, module: compiled() });
+  try {
+    await first.module;
+  } catch (cause) {
+    if (started === first) started = undefined;
+    if (first.source === source) throw new WickError(unstarted(cause), cause);
+    // It was another's module that did not start.
+    await start(runtime, source);
+  }
 }
 
 /** Why the module can no longer be used. */
 let crash: Failure | undefined;
 
 function failure(error: unknown): Failure {
-  return isFailure(error) ? error : (crash = crashed(error, glue.panicMessage));
+  return isFailure(error) ? error : (crash = crashed(error, glue.panicMessage, "reload the page, or end this thread"));
+}
+
+/** Calls under way: a trap in a resumed future reaches nobody's `catch`, and ends all of them. */
+const underWay = new Set<(error: unknown) => void>();
+let unwatch = () => {};
+
+/** Tells `reject` of a trap, until the function is called that is given. */
+function watch(runtime: Runtime, reject: (error: unknown) => void): () => void {
+  if (underWay.size === 0) {
+    unwatch = runtime.onTrap((error) => {
+      // Other modules trap, too. Of ours either the panic is known, or the glue is among the callers.
+      const isOurs = glue.panicMessage() !== "" || [import.meta.url, "wick_remote"].some((place) => error.stack?.includes(place));
+      if (isOurs) for (const reject of underWay) reject(error);
+      return isOurs;
+    });
+  }
+  underWay.add(reject);
+  return () => {
+    underWay.delete(reject);
+    if (underWay.size === 0) unwatch();
+  };
 }
 
 /** A call into the module that ends at once. */
@@ -173,8 +234,7 @@ class RemoteEngine implements Channel {
     const abort = new AbortController();
     this.#aborts.set(id, abort);
     let stop = () => {};
-    // A trap in a resumed future reaches nobody's `catch`.
-    const trapped = new Promise<never>((_, reject) => (stop = this.#runtime.onTrap(reject)));
+    const trapped = new Promise<never>((_, reject) => (stop = watch(this.#runtime, reject)));
     try {
       if (crash) throw crash;
       const progress = (done: number, total: number | undefined) => this.#onReply({ id, progress: { done, total, file: undefined } });

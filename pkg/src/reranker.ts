@@ -1,6 +1,6 @@
 import type { Client } from "./client.js";
 import { Model, load, type Host } from "./model.js";
-import { list, pick } from "./options.js";
+import { list, only, pick } from "./options.js";
 import type { Answers, LoadRerankerCall, Reranked } from "./protocol.js";
 import type { Device, RerankOptions, Ranked, RerankerLoadOptions, Source } from "./types.js";
 
@@ -8,6 +8,7 @@ import type { Device, RerankOptions, Ranked, RerankerLoadOptions, Source } from 
 export abstract class TextReranker extends Model {
   /** The documents, best first, each with its score and its place among `documents`. */
   async rerank(query: string, documents: readonly string[], options: RerankOptions = {}): Promise<Ranked[]> {
+    only(options, ["topK", "signal", "onProgress"]);
     const { signal, onProgress } = options;
     const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
     const texts = list(documents);
@@ -50,7 +51,7 @@ export abstract class RerankerBase extends TextReranker {
   }
 
   protected static async connect(host: Host, source: Source, options: RerankerLoadOptions): Promise<[Client, Answers["loadReranker"]]> {
-    return load<LoadRerankerCall>(host, "loadReranker", source, pick(options, "maxTokens", "maxQueryTokens", "normalize"), options);
+    return load<LoadRerankerCall, RerankerLoadOptions>(host, "loadReranker", source, ["maxTokens", "maxQueryTokens", "normalize"], options);
   }
 
   protected override received({ device }: Reranked): void {

@@ -3,25 +3,31 @@
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { Readable } from "node:stream";
-import { isMainThread } from "node:worker_threads";
 import type { Runtime } from "./runtime.js";
 
 export const runtime: Runtime = {
   // Node's own fetch knows no `file:` addresses.
   fetch: (url, init) => (url.startsWith("file:") ? readLocal(new URL(url)) : fetch(url, init)),
 
-  onTrap(listener) {
-    const onTrap = (error: unknown) => {
-      if (error instanceof WebAssembly.RuntimeError) listener(error);
-    };
-    // On the caller's own thread what becomes of an uncaught error is the caller's affair; here it is only seen.
-    const events = isMainThread ? ["uncaughtExceptionMonitor"] : ["uncaughtException", "unhandledRejection"];
-    for (const event of events) process.on(event, onTrap);
-    return () => {
-      for (const event of events) process.off(event, onTrap);
-    };
-  },
+  // What becomes of an uncaught error is the caller's affair; here it is only seen.
+  onTrap: (listener) => listen(["uncaughtExceptionMonitor"], listener),
 };
+
+/** The same in a worker of the package's own, where a trap must not end the thread before it was told. */
+export const workerRuntime: Runtime = {
+  ...runtime,
+  onTrap: (listener) => listen(["uncaughtException", "unhandledRejection"], listener),
+};
+
+function listen(events: string[], listener: Parameters<Runtime["onTrap"]>[0]): () => void {
+  const onTrap = (error: unknown) => {
+    if (error instanceof WebAssembly.RuntimeError) listener(error);
+  };
+  for (const event of events) process.on(event, onTrap);
+  return () => {
+    for (const event of events) process.off(event, onTrap);
+  };
+}
 
 async function readLocal(url: URL): Promise<Response> {
   try {

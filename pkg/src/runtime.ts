@@ -2,8 +2,8 @@
 export interface Runtime {
   fetch(url: string, init: RequestInit): Promise<Response>;
   /**
-   * Calls back when the module traps outside a call into it (a trap in a resumed future reaches nobody's `catch`).
-   * Returns how to stop listening.
+   * Calls back when a module traps outside a call into it (a trap in a resumed future reaches nobody's `catch`); true says that the
+   * trap is the listener's. Returns how to stop listening.
    */
-  onTrap(listener: (error: unknown) => void): () => void;
+  onTrap(listener: (error: WebAssembly.RuntimeError) => boolean): () => void;
 }

@@ -9,8 +9,7 @@ export const runtime: Runtime = {
     const seen = (event: Event, error: unknown) => {
       if (!(error instanceof WebAssembly.RuntimeError)) return;
       // The call tells of it; the page must not take the worker for lost.
-      event.preventDefault();
-      listener(error);
+      if (listener(error)) event.preventDefault();
     };
     const onError = (event: ErrorEvent) => seen(event, event.error);
     const onRejection = (event: PromiseRejectionEvent) => seen(event, event.reason);

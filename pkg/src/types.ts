@@ -114,11 +114,11 @@ export interface RemoteOptions {
   /** Any name that the provider knows; a server of one model may do without. */
   model?: string;
   /** The key, or a function that is asked for it before each request. It is sent in a header and kept nowhere else. */
-  apiKey?: string | (() => string | Promise<string>);
+  apiKey?: string | (() => string | Promise<string>) | undefined;
   /** Where the provider is, in place of its own address: a proxy, or a server of one's own. */
-  baseUrl?: string | URL;
+  baseUrl?: string | URL | undefined;
   /** Sent with each request; one of ours is replaced. */
-  headers?: Record<string, string>;
+  headers?: Record<string, string> | Headers;
   /** How long a request may take, until its answer's last byte; 60,000 by default. */
   timeoutMs?: number;
   /** How often a request is sent again after a failure that may pass; 2 by default. */
@@ -135,7 +135,7 @@ export interface RemoteOptions {
   extra?: Record<string, unknown>;
   /** Sends the requests; the page's own by default. */
   fetch?: (url: string, init: RequestInit) => Promise<Response>;
-  /** The module, where a bundler cannot find it by itself: `wick_remote_bg.wasm`. The first call of a page decides. */
+  /** The module, where a bundler cannot find it by itself: `wick_remote_bg.wasm`. All of a thread share it: the first that starts decides. */
   wasm?: NonNullable<EngineOptions["wasm"]>;
 }
 
@@ -181,7 +181,7 @@ export interface EncodeOptions {
   /** Another prompt than the role's, put before each text as it stands. */
   prompt?: string;
   onProgress?: (progress: EncodeProgress) => void;
-  /** Stops between two batches. */
+  /** Stops between two batches, at a provider at once. */
   signal?: AbortSignal;
 }
 
@@ -189,7 +189,7 @@ export interface RerankOptions {
   /** Give only the so many best documents. */
   topK?: number;
   onProgress?: (progress: EncodeProgress) => void;
-  /** Stops between two batches. */
+  /** Stops between two batches, at a provider at once. */
   signal?: AbortSignal;
 }
 
@@ -239,7 +239,7 @@ export interface Ranked {
 export interface Usage {
   /** Tokens that went through the model, special tokens included. */
   tokens: number;
-  /** Indices of the texts that were cut to {@link Embedder.maxTokens}. */
+  /** Indices of the texts that were cut to {@link Embedder.maxTokens}. A provider does not tell, so that there are none. */
   truncated: number[];
 }
 
@@ -257,13 +257,18 @@ export interface Output {
 }
 
 /** Vectors of small integers, or of bits. */
-export interface QuantizedVectors {
-  dtype: QuantizedDtype;
-  /**
-   * One per text: `Int8Array` for `"int8"` and `"binary"`, else `Uint8Array`. Of bits each number holds eight dimensions, the first in
-   * the most significant one; `"binary"` is the byte of `"ubinary"` less 128.
-   */
-  vectors: (Int8Array | Uint8Array)[];
+export type QuantizedVectors = SignedVectors | UnsignedVectors;
+
+/** One per text. Of `"binary"` each number holds eight dimensions, as the byte of `"ubinary"` less 128. */
+export interface SignedVectors {
+  dtype: "int8" | "binary";
+  vectors: Int8Array[];
+}
+
+/** One per text. Of `"ubinary"` each number holds eight dimensions, the first in the most significant bit. */
+export interface UnsignedVectors {
+  dtype: "uint8" | "ubinary";
+  vectors: Uint8Array[];
 }
 
 /** What a sparse vector consists of; indices ascend. */

@@ -4,7 +4,7 @@ import { parentPort } from "node:worker_threads";
 import { EngineHost } from "./engine.js";
 import { helpers } from "./helpers.node.js";
 import type { Request } from "./protocol.js";
-import { runtime } from "./runtime.node.js";
+import { workerRuntime } from "./runtime.node.js";
 
-const engine = new EngineHost(runtime, (reply, transfer) => parentPort?.postMessage(reply, transfer), helpers);
+const engine = new EngineHost(workerRuntime, (reply, transfer) => parentPort?.postMessage(reply, transfer), helpers);
 parentPort?.on("message", (request: Request) => engine.receive(request));

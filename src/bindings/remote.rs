@@ -7,7 +7,7 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::AbortSignal;
 
 use super::{
-    Caller, answer, options,
+    Caller, answer,
     rows::{Encode, Encoded, Ranked},
     text, texts,
 };
@@ -31,9 +31,11 @@ struct Described<'a> {
     outputs: &'a [OutputKind],
 }
 
-/// The options of [`RemoteOptions`], and the key beside them: a string, a function that gives one or a promise of one, or nothing.
-fn remote_options(value: &JsValue, key: JsValue) -> Result<RemoteOptions> {
-    let mut remote: RemoteOptions = options("options", value)?;
+/// The options of [`RemoteOptions`] as JSON, for an object of a caller's may do anything when it is read; and the key beside them: a string, a
+/// function that gives one or a promise of one, or nothing.
+fn remote_options(json: &str, key: JsValue) -> Result<RemoteOptions> {
+    let mut remote: RemoteOptions =
+        serde_json::from_str(json).map_err(|error| Error::new(Code::InvalidOption, "options", error.to_string()))?;
     let invalid = |message| Error::new(Code::InvalidOption, "apiKey", message);
     remote.key = match key.dyn_into::<Function>() {
         Ok(function) => Some(Key::function(asking(function))),
@@ -58,8 +60,8 @@ fn asking(function: Function) -> KeyFunction {
 #[wasm_bindgen]
 impl RemoteEmbedderEngine {
     /// Sends nothing. `fetch` takes an address and a `RequestInit`.
-    pub fn open(value: &JsValue, key: JsValue, fetch: Function) -> Result<RemoteEmbedderEngine, JsValue> {
-        Ok(Self(Embedder::remote(Client::new(fetch), remote_options(value, key)?)?))
+    pub fn open(json: &str, key: JsValue, fetch: Function) -> Result<RemoteEmbedderEngine, JsValue> {
+        Ok(Self(Embedder::remote(Client::new(fetch), remote_options(json, key)?)?))
     }
 
     /// What it is.
@@ -86,8 +88,8 @@ impl RemoteEmbedderEngine {
 #[wasm_bindgen]
 impl RemoteRerankerEngine {
     /// As [`RemoteEmbedderEngine::open`].
-    pub fn open(value: &JsValue, key: JsValue, fetch: Function) -> Result<RemoteRerankerEngine, JsValue> {
-        Ok(Self(Reranker::remote(Client::new(fetch), remote_options(value, key)?)?))
+    pub fn open(json: &str, key: JsValue, fetch: Function) -> Result<RemoteRerankerEngine, JsValue> {
+        Ok(Self(Reranker::remote(Client::new(fetch), remote_options(json, key)?)?))
     }
 
     /// What it is.

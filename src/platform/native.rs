@@ -204,7 +204,10 @@ pub(crate) fn side_by_side<T: Sync>(items: &[T], call: impl Fn(&T) + Sync) {
         [item] => call(item),
         _ => thread::scope(|scope| {
             for item in items {
-                scope.spawn(|| call(item));
+                // Where there are no more threads this one does it.
+                if thread::Builder::new().spawn_scoped(scope, || call(item)).is_err() {
+                    call(item);
+                }
             }
         }),
     }

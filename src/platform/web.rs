@@ -13,7 +13,7 @@ compile_error!("the engine is built with SIMD: RUSTFLAGS must not replace the fl
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
-use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{
@@ -291,12 +291,13 @@ impl Body for WebBody {
             let Some((reader, signal)) = &self.stream else { return Ok(None) };
             let failed = |error: JsValue| failure(signal, &self.at, &error);
             let result = JsFuture::from(reader.read()).await.map_err(failed)?;
-            let result: Object = result.unchecked_into();
-            match Reflect::get(&result, &"value".into()).map_err(failed)?.dyn_into() {
-                Ok(chunk) => self.come = chunk,
-                // At the end there is no value.
-                Err(_) => return Ok(None),
+            let value = Reflect::get(&result, &"value".into()).map_err(failed)?;
+            // At the end there is none.
+            if value.is_undefined() {
+                return Ok(None);
             }
+            // Another window's array is none of ours, but as good.
+            self.come = value.dyn_into().unwrap_or_else(|value| Uint8Array::new(&value));
         }
         let chunk = self.come.subarray(0, CHUNK as u32);
         self.come = self.come.subarray(chunk.length(), self.come.length());

@@ -60,7 +60,10 @@ fn embed_request(ask: &Ask) -> Result<Outgoing> {
         (Role::Document, _) => "search_document",
         (Role::Plain, Some(task)) => task,
         (Role::Plain, None) => {
-            return Err(invalid_option("role", "cohere must know what texts are for: queries, documents, or a task"));
+            return Err(invalid_option(
+                "task",
+                "cohere must know what texts are for: encode them as queries or as documents, or set a task",
+            ));
         }
     };
     let truncate = options.truncate.map(|truncate| match truncate {
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn it_must_know_what_texts_are_for() {
         let error = embed(&options(), Plain, &["a"]).err().expect("an error");
-        assert_eq!(error.at(), "role");
+        assert_eq!(error.at(), "task");
     }
 
     #[test]

@@ -212,7 +212,7 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>> {
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers([header::RETRY_AFTER])
+        .expose_headers([header::RETRY_AFTER, tei::COMPUTE_TOKENS])
         // A page from elsewhere may ask this machine.
         .allow_private_network(true)
         .max_age(Duration::from_secs(3600));

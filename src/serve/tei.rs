@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderName, StatusCode},
     response::Response,
 };
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ use crate::{
     ops::{BATCH_TOKENS, Pooling},
     rerank::rank,
 };
+
+/// Tokens that were computed.
+pub const COMPUTE_TOKENS: HeaderName = HeaderName::from_static("x-compute-tokens");
 
 #[derive(Deserialize)]
 struct EmbedRequest {
@@ -107,6 +110,13 @@ enum ModelType {
     Reranker { id2label: BTreeMap<&'static str, &'static str>, label2id: BTreeMap<&'static str, usize> },
 }
 
+/// An answer, with the tokens that it took where the original says them, too.
+fn counted(value: &impl Serialize, tokens: usize) -> Response {
+    let mut response = json(StatusCode::OK, value);
+    response.headers_mut().insert(COMPUTE_TOKENS, tokens.into());
+    response
+}
+
 pub async fn embed(State(server): State<Arc<Server>>, request: Request) -> Response {
     dense(&server, request).await.unwrap_or_else(|failure| failure.response(Form::Tei))
 }
@@ -117,7 +127,7 @@ async fn dense(server: &Server, request: Request) -> Result<Response, Failure> {
     let wanted = Wanted { output: OutputKind::Dense, dimensions, normalize: Some(normalize) };
     let answer = encode(server, inputs, truncate, truncation_direction, prompt_name, wanted).await?;
     let rows: Vec<Vec<f32>> = answer.rows.into_iter().map(|row| row.dense).collect();
-    Ok(json(StatusCode::OK, &rows))
+    Ok(counted(&rows, answer.tokens))
 }
 
 pub async fn embed_sparse(State(server): State<Arc<Server>>, request: Request) -> Response {
@@ -131,7 +141,7 @@ async fn sparse(server: &Server, request: Request) -> Result<Response, Failure> 
     let answer = encode(server, inputs, truncate, truncation_direction, prompt_name, wanted).await?;
     let values = |row: Row| row.sparse.iter().map(|(index, value)| SparseValue { index, value }).collect();
     let rows: Vec<Vec<SparseValue>> = answer.rows.into_iter().map(values).collect();
-    Ok(json(StatusCode::OK, &rows))
+    Ok(counted(&rows, answer.tokens))
 }
 
 async fn encode(
@@ -190,7 +200,7 @@ async fn score(server: &Server, request: Request) -> Result<Response, Failure> {
             text: kept.get_mut(ranked.index).map(std::mem::take),
         })
         .collect();
-    Ok(json(StatusCode::OK, &ranks))
+    Ok(counted(&ranks, answer.tokens))
 }
 
 /// The embedder, or without one the reranker: the description has room for one model.

@@ -155,7 +155,7 @@ test("a provider's model fills the same panels, and its key is in memory alone",
   await page.waitForFunction(() => document.querySelector("#device").textContent === "at the provider");
   await state(page, "ready");
   assert.equal(await page.textContent("#model-name"), "voyage-4");
-  assert.match(await page.textContent("#model-origin"), /by Voyage AI: your texts are sent there/);
+  assert.match(await page.textContent("#model-origin"), /by Voyage AI: your texts are sent to http:\/\/127/);
   const texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."];
   await type(page, texts);
   const rows = texts.map((text) => unit(seed("document", text), 1024));

@@ -184,7 +184,10 @@ test("types: what is documented compiles, what is wrong does not", () => {
         const said: ProviderFailure | undefined = error instanceof WickError ? error.provider : undefined;
         console.log(said?.status, said?.retryable, said?.retryAfterMs, said?.requestId, dimensions, embedder.model, embedder.provider);
       }
-      return (await embedder.encodeDocuments(["a"])).quantized!;
+      const quantized: QuantizedVectors = (await embedder.encodeDocuments(["a"])).quantized!;
+      const signed: Int8Array[] = quantized.dtype === "int8" ? quantized.vectors : [];
+      await Embedder.remote(provider, { apiKey: signed.length ? undefined : "k", baseUrl: undefined });
+      return quantized;
     }
     export async function none(embedder: Embedder) {
       // @ts-expect-error one text is no list

@@ -43,6 +43,11 @@ impl Http for Client {
         let Some(stream) = response.body() else {
             return Ok(answer);
         };
+        // Of a function that stands in for fetch; what is asked of either would throw.
+        let is_stream = Reflect::get(&stream, &"getReader".into()).is_ok_and(|get| get.is_function());
+        if !is_stream || response.body_used() || stream.locked() {
+            return Err(foreign("it gave a Response whose body cannot be read, or was read already"));
+        }
         let mut body = WebBody::stream(AT, &stream, None, abort.0.signal())?;
         while let Some(chunk) = body.chunk().await? {
             if !answer.push(chunk, request.max_body)? {
@@ -71,8 +76,15 @@ impl Client {
             .call2(&JsValue::UNDEFINED, &request.url.as_str().into(), &init)
             .map_err(|error| rejected(&error))?;
         let response = JsFuture::from(Promise::resolve(&promise)).await.map_err(|error| rejected(&error))?;
-        response.dyn_into().map_err(|_| Error::new(Code::InvalidOption, "fetch", "it gave no Response"))
+        // By what it has: another library's or another window's is as good.
+        let is_response = Reflect::get(&response, &"status".into()).is_ok_and(|status| status.as_f64().is_some());
+        let has_headers = Reflect::get(&response, &"headers".into()).is_ok_and(|headers| headers.is_object());
+        if is_response && has_headers { Ok(response.unchecked_into()) } else { Err(foreign("it gave no Response")) }
     }
+}
+
+fn foreign(message: &str) -> Error {
+    Error::new(Code::InvalidOption, "fetch", format!("the function that stands in for fetch: {message}"))
 }
 
 /// What a page may see of them: of another origin those that it exposes.
@@ -93,6 +105,11 @@ fn failed(error: &JsValue) -> Error {
     Error::new(Code::Network, AT, message(error).unwrap_or_else(|| "the request could not be made".to_owned()))
 }
 
+/// Whether a browser decides what is let in: a page's thread, or its worker's.
+fn is_page() -> bool {
+    ["document", "WorkerGlobalScope"].iter().any(|&name| Reflect::has(&js_sys::global(), &name.into()).unwrap_or(false))
+}
+
 /// Node says why as the cause. A browser does not, so that a page learns nothing of other origins: it may be that there is no such
 /// host, and that the server lets no pages in.
 fn rejected(error: &JsValue) -> Error {
@@ -100,9 +117,12 @@ fn rejected(error: &JsValue) -> Error {
     let cause = Reflect::get(error, &"cause".into()).ok().filter(JsValue::is_object);
     let why = match cause {
         Some(cause) => message(&cause).unwrap_or_else(|| "it gives no reason".to_owned()),
-        None => "there is no answer; possibly the provider lets no pages in (CORS): set baseUrl to a proxy, as docs/providers.md \
-            has it"
-            .to_owned(),
+        None if is_page() => {
+            "there is no answer; possibly the provider lets no pages in (CORS): set baseUrl to a proxy, as \
+            docs/providers.md has it"
+                .to_owned()
+        }
+        None => "there is no answer".to_owned(),
     };
     Error::new(Code::Network, AT, format!("{said}: {why}"))
 }
