@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("encoder", "text"),     // a batch is what the forward reads
     ("model", "head"),       // a pipeline's files describe its head
     ("model", "hub"),        // paths found in a model's files are checked as addresses are
+    ("gpu", "platform"),     // kernels are compiled on threads, where there are some
     ("platform", "hub"),     // an address becomes a request
 ];
 

@@ -296,8 +296,12 @@ impl Body for WebBody {
             if value.is_undefined() {
                 return Ok(None);
             }
-            // Another window's array is none of ours, but as good.
-            self.come = value.dyn_into().unwrap_or_else(|value| Uint8Array::new(&value));
+            self.come = match value.dyn_into() {
+                Ok(chunk) => chunk,
+                // Another window's array is none of ours, but as good.
+                Err(value) if value.is_object() => Uint8Array::new(&value),
+                Err(_) => return Err(Error::new(Code::Network, &self.at, "it does not come as bytes")),
+            };
         }
         let chunk = self.come.subarray(0, CHUNK as u32);
         self.come = self.come.subarray(chunk.length(), self.come.length());

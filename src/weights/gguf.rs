@@ -338,7 +338,7 @@ impl Reader {
     }
 
     /// Takes the next bytes of the file and gives each tensor that is complete to `sink`.
-    pub fn push(&mut self, mut chunk: &[u8], sink: &mut impl Sink) -> Result<()> {
+    pub fn push(&mut self, mut chunk: &[u8], sink: &mut dyn Sink) -> Result<()> {
         if let State::Header(scan) = &mut self.state {
             let Some(header) = scan.push(&mut chunk).map_err(|refusal| refusal.at(&self.file))? else {
                 return Ok(());
@@ -379,7 +379,7 @@ impl Reader {
         }
     }
 
-    fn begin(&mut self, header: &Header, sink: &mut impl Sink) -> Result<()> {
+    fn begin(&mut self, header: &Header, sink: &mut dyn Sink) -> Result<()> {
         self.alignment = alignment(header).map_err(|refusal| refusal.at(&self.file))?;
         let family = Family::of(header, &self.file)?;
         let entries = entries(header, family, self.alignment).map_err(|refusal| refusal.at(&self.file))?;
@@ -391,7 +391,7 @@ impl Reader {
     }
 
     /// Makes the body for tensor `next`, after those that have no bytes at all.
-    fn start_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
+    fn start_tensor(&mut self, sink: &mut dyn Sink) -> Result<()> {
         loop {
             let State::Data { entries, next, left, body, .. } = &mut self.state else {
                 unreachable!("tensors follow the header")
@@ -407,7 +407,7 @@ impl Reader {
         }
     }
 
-    fn end_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
+    fn end_tensor(&mut self, sink: &mut dyn Sink) -> Result<()> {
         let alignment = self.alignment;
         if let State::Data { entries, next, padding, body, .. } = &mut self.state {
             let entry = &entries[*next];

@@ -33,7 +33,7 @@ impl Reader {
     }
 
     /// Takes the next bytes of the file and gives each tensor that is complete to `sink`.
-    pub fn push(&mut self, mut chunk: &[u8], sink: &mut impl Sink) -> Result<()> {
+    pub fn push(&mut self, mut chunk: &[u8], sink: &mut dyn Sink) -> Result<()> {
         if let Form::Unknown(start) = &mut self.form {
             if !fill(start, &mut chunk, 4) {
                 return Ok(());

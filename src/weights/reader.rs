@@ -29,7 +29,7 @@ impl Reader {
     }
 
     /// Takes the next bytes of the file and gives each tensor that is complete to `sink`.
-    pub fn push(&mut self, chunk: &[u8], sink: &mut impl Sink) -> Result<()> {
+    pub fn push(&mut self, chunk: &[u8], sink: &mut dyn Sink) -> Result<()> {
         match self {
             Reader::Safetensors(reader) => reader.push(chunk, sink),
             Reader::Pickle(reader) => reader.push(chunk, sink),

@@ -66,7 +66,7 @@ impl Reader {
     }
 
     /// Takes the next bytes of the file and gives each tensor that is complete to `sink`.
-    pub fn push(&mut self, mut chunk: &[u8], sink: &mut impl Sink) -> Result<()> {
+    pub fn push(&mut self, mut chunk: &[u8], sink: &mut dyn Sink) -> Result<()> {
         while let State::Header { bytes, length } = &mut self.state {
             let Some(length) = *length else {
                 let taken = take(&mut chunk, 8 - bytes.len() as u64);
@@ -169,7 +169,7 @@ impl Reader {
     }
 
     /// Makes the decoder for tensor `next`, after those that have no bytes at all.
-    fn start_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
+    fn start_tensor(&mut self, sink: &mut dyn Sink) -> Result<()> {
         loop {
             let State::Data { entries, next, .. } = &self.state else { unreachable!("tensors follow the header") };
             let Some(entry) = entries.get(*next) else {
@@ -195,7 +195,7 @@ impl Reader {
         }
     }
 
-    fn end_tensor(&mut self, sink: &mut impl Sink) -> Result<()> {
+    fn end_tensor(&mut self, sink: &mut dyn Sink) -> Result<()> {
         if let State::Data { entries, next, decoder, .. } = &mut self.state {
             if let Some(decoder) = decoder.take() {
                 sink.tensor(&entries[*next].info.name, decoder.finish())?;

@@ -1,6 +1,8 @@
 // Remote providers from JavaScript, the same calls in Node and in a page of real Chromium, against a server that plays all of them and
 // validates what it is asked (tests/providers/server.mjs). What each provider is sent in every case, tests/providers.rs says.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import { serve as serveProviders, score, seed, unit } from "../providers/server.mjs";
 import { launch, openPage, path, serveSite } from "./harness.mjs";
@@ -122,6 +124,9 @@ for (const [name, open] of Object.entries(surroundings)) {
           assert.equal(dense, undefined);
           assert.deepEqual(quantized, { dtype: outputDtype, type, vectors });
         }
+        // Of a model that is not known here the answer tells.
+        const { dimensions } = await run(encode, "voyage", { model: "some-model", apiKey: KEY, baseUrl: at("voyage").baseUrl, outputDtype }, TEXTS, "encodeQueries");
+        assert.equal(dimensions, 16);
       }
     });
 
@@ -447,6 +452,18 @@ test("where a page is not let in, the error says so and where to read on", async
   const plain = { model: "mistral-embed", apiKey: KEY, baseUrl: at("mistral").baseUrl, maxRetries: 0 };
   assert.equal(await run(ask, "mistral", plain), "no error");
   assert.equal((await run(ask, "mistral", { ...plain, headers: { "x-own": "1" } })).code, "network");
+});
+
+test("the proxy of the documentation lets this page in, and keeps the key on its side", async (t) => {
+  const closed = at("cohere", "/~nocors");
+  const environment = { ...process.env, UPSTREAM: closed.baseUrl, PATHS: "/v2/embed", API_KEY: KEY, ORIGIN: new URL(site.url).origin, PORT: "0" };
+  const proxy = spawn(process.execPath, [path("docs/proxy.mjs")], { env: environment, stdio: ["ignore", "pipe", "inherit"] });
+  t.after(() => proxy.kill());
+  const [address] = await once(proxy.stdout.setEncoding("utf8"), "data");
+  const { run } = await surroundings.Chromium(t);
+  const { dense } = await run(encode, "cohere", { model: "some-model", baseUrl: address.trim(), maxRetries: 0 }, TEXTS, "encodeQueries");
+  near(dense, TEXTS.map((text) => unit(seed("search_query", text), 16)));
+  assert.deepEqual(closed.log().requests.map(({ headers }) => headers.authorization), [`Bearer ${KEY}`]);
 });
 
 test("a module that does not start fails who asked for it, and no other", async (t) => {

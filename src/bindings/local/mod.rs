@@ -8,13 +8,12 @@ mod reranker;
 use std::collections::HashMap;
 
 use js_sys::{Array, Function, Object, Reflect};
-use serde::Deserialize;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::AbortController;
 
 use super::{Caller, options};
 use crate::{
-    Result,
+    Code, Error, Result,
     hub::Location,
     platform::web::{Source, WebFiles},
 };
@@ -29,37 +28,25 @@ fn strings(values: impl IntoIterator<Item = String>) -> Array {
 }
 
 /// Where a model is, as `pkg/src/protocol.ts` writes it.
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum SourceKind {
-    Hub {
-        name: String,
-        revision: Option<String>,
-        host: Option<String>,
-    },
-    Base {
-        url: String,
-    },
-    /// With `files`, which is read apart: its values are not data.
-    Files,
-}
-
 fn source(value: &JsValue) -> Result<Source> {
-    let kind: SourceKind = options("source", value)?;
-    Ok(match kind {
-        SourceKind::Hub { name, revision, host } => {
+    let field = |name: &str| Reflect::get(value, &name.into()).unwrap_or(JsValue::UNDEFINED);
+    let text = |name: &str| field(name).as_string();
+    Ok(match text("kind").as_deref() {
+        Some("hub") => {
+            let (name, revision, host) = (text("name").unwrap_or_default(), text("revision"), text("host"));
             Source::Location(Location::hub(&name, revision.as_deref(), host.as_deref())?)
         }
-        SourceKind::Base { url } => Source::Location(Location::base(&url)?),
-        SourceKind::Files => {
-            let files = Reflect::get(value, &"files".into()).unwrap_or(JsValue::UNDEFINED);
-            let entries = Object::entries(files.unchecked_ref());
+        Some("base") => Source::Location(Location::base(&text("url").unwrap_or_default())?),
+        // Its values are not data.
+        Some("files") => {
+            let entries = Object::entries(field("files").unchecked_ref());
             let pair = |entry: JsValue| {
                 let entry: Array = entry.unchecked_into();
                 (entry.get(0).as_string().unwrap_or_default(), entry.get(1))
             };
             Source::Map(entries.iter().map(pair).collect::<HashMap<_, _>>())
         }
+        _ => return Err(Error::new(Code::InvalidOption, "source", "it is no source")),
     })
 }
 

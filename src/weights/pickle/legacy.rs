@@ -47,7 +47,7 @@ impl Walk {
         Self { state: State::Pickle(Pickle::Magic, Machine::new(false)), tensors: None, order: Vec::new(), next: 0 }
     }
 
-    pub fn push(&mut self, file: &str, mut chunk: &[u8], sink: &mut impl Sink) -> Result<()> {
+    pub fn push(&mut self, file: &str, mut chunk: &[u8], sink: &mut dyn Sink) -> Result<()> {
         let at = |refusal: Refusal| refusal.at(file);
         while !chunk.is_empty() {
             match &mut self.state {
@@ -135,7 +135,7 @@ impl Walk {
     }
 
     /// After the bytes of a storage: the next one, if it was the last of them.
-    fn end(&mut self, file: &str, sink: &mut impl Sink) -> Result<()> {
+    fn end(&mut self, file: &str, sink: &mut dyn Sink) -> Result<()> {
         if matches!(self.state, State::Storage { left: 0, .. }) {
             self.next += 1;
             self.start(file, sink)?;
@@ -143,7 +143,7 @@ impl Walk {
         Ok(())
     }
 
-    fn start(&mut self, file: &str, sink: &impl Sink) -> Result<()> {
+    fn start(&mut self, file: &str, sink: &dyn Sink) -> Result<()> {
         if self.next < self.order.len() {
             self.state = State::Count(Vec::new());
             return Ok(());

@@ -194,14 +194,14 @@ impl Tensors {
     }
 
     /// A tensor that is wanted and has not arrived.
-    pub fn missing(&self, sink: &impl Sink) -> Option<&str> {
+    pub fn missing(&self, sink: &dyn Sink) -> Option<&str> {
         let mut names =
             self.entries.iter().filter(|entry| !self.stores[entry.store].seen).map(|entry| &*entry.info.name);
         names.find(|name| sink.wants(name).is_some())
     }
 
     /// Begins with a storage.
-    pub fn begin(&mut self, index: usize, sink: &impl Sink) -> Result<Pull, Refusal> {
+    pub fn begin(&mut self, index: usize, sink: &dyn Sink) -> Result<Pull, Refusal> {
         let store = &mut self.stores[index];
         if std::mem::replace(&mut store.seen, true) {
             return Err(Refusal::new("duplicate", "a storage comes twice"));
@@ -224,7 +224,7 @@ impl Tensors {
     }
 
     /// Takes the storage's next bytes; with the last of them, or none where it has none, every tensor in it is given out.
-    pub fn push(&self, pull: &mut Pull, bytes: &[u8], sink: &mut impl Sink) -> Result<()> {
+    pub fn push(&self, pull: &mut Pull, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
         let Some(format) = self.stores[pull.store].format else {
             pull.at += bytes.len() as u64;
             return Ok(());

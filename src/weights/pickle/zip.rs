@@ -89,7 +89,7 @@ impl Walk {
         Self { state: State::Signature, buffer: Vec::new(), entry: Entry::default(), prefix: None, tensors: None }
     }
 
-    pub fn push(&mut self, file: &str, mut chunk: &[u8], sink: &mut impl Sink) -> Result<()> {
+    pub fn push(&mut self, file: &str, mut chunk: &[u8], sink: &mut dyn Sink) -> Result<()> {
         let at = |refusal: Refusal| refusal.at(file);
         while !chunk.is_empty() {
             match &mut self.state {
@@ -192,7 +192,7 @@ impl Walk {
     }
 
     /// What the four bytes between two entries begin.
-    fn signed(&self, sink: &impl Sink) -> Result<State, Refusal> {
+    fn signed(&self, sink: &dyn Sink) -> Result<State, Refusal> {
         if self.buffer == ENTRY {
             return Ok(State::Header);
         }
@@ -209,7 +209,7 @@ impl Walk {
     }
 
     /// Reads an entry's header; the buffer has its name and extra field.
-    fn entered(&mut self, header: &[u8], length: usize, sink: &impl Sink) -> Result<State, Refusal> {
+    fn entered(&mut self, header: &[u8], length: usize, sink: &dyn Sink) -> Result<State, Refusal> {
         let (name, mut extra) = self.buffer.split_at(length);
         let name = String::from_utf8_lossy(name).into_owned();
         let (flags, method) = (little_endian(&header[2..4]), little_endian(&header[4..6]));
@@ -236,7 +236,7 @@ impl Walk {
     }
 
     /// Begins with the data of the entry under way.
-    fn begin(&mut self, sink: &impl Sink) -> Result<State, Refusal> {
+    fn begin(&mut self, sink: &dyn Sink) -> Result<State, Refusal> {
         let Entry { name, size, .. } = &self.entry;
         let other = || size.map_or(State::Small, |left| State::Known { left });
         let Some(prefix) = &self.prefix else {
