@@ -10,7 +10,8 @@ import { pipeline } from "node:stream/promises";
 
 const { UPSTREAM, PATHS, API_KEY, ORIGIN, KEY_HEADER = "authorization", PORT = "8787" } = process.env;
 const paths = new Set(PATHS.split(","));
-const exposed = ["content-type", "retry-after", "retry-after-ms", "x-request-id", "x-compute-tokens"];
+const ids = ["x-request-id", "x-debug-trace-id", "mistral-correlation-id", "x-kong-request-id"];
+const exposed = ["content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-compute-tokens", ...ids];
 const cors = {
   "access-control-allow-origin": ORIGIN,
   "access-control-allow-headers": "content-type, accept",

@@ -10,7 +10,7 @@ use crate::{
     head::OutputKind,
     load::{Watch, check},
     platform::{Http, sleep},
-    provider::{Call, Driver, RemoteOptions, Rows},
+    provider::{Call, Driver, RemoteOptions, Rows, refuse_empty},
     rerank::{Ranked, Reranker},
 };
 
@@ -63,7 +63,12 @@ impl<H: Http> RemoteEmbedder<H> {
         let prompts = &self.driver.options().prompts;
         let own = || prompts.as_ref().map_or("", |prompts| prompts.prefix(role));
         let prefix = prompt.as_deref().unwrap_or_else(own);
+        // Before there is a prompt in them.
+        for (index, text) in texts.iter().enumerate() {
+            refuse_empty(text.as_ref(), || format!("text {index}"))?;
+        }
         let texts: Vec<String> = texts.iter().map(|text| [prefix, text.as_ref()].concat()).collect();
+        let prompted = prompt.is_some() || !prefix.is_empty();
         let wanted: Vec<OutputKind> = match outputs {
             Some(wanted) => self.outputs.iter().copied().filter(|kind| wanted.contains(kind)).collect(),
             None => self.outputs.clone(),
@@ -71,7 +76,7 @@ impl<H: Http> RemoteEmbedder<H> {
         let mut output = Output::default();
         let calls = wanted.len();
         for (number, kind) in wanted.into_iter().enumerate() {
-            let call = Call::Embed { kind, role, prompted: prompt.is_some() };
+            let call = Call::Embed { kind, role, prompted };
             // With several outputs a text is done when it has all of them.
             let progress = |done| watch.encoded((number * texts.len() + done) / calls, texts.len());
             let gathered = unless_stopped(watch, self.driver.gather(call, &texts, progress)).await?;

@@ -165,30 +165,42 @@ impl<O: Ops> Transformer<O> {
         top_k: Option<usize>,
         unit: Option<bool>,
     ) -> Result<()> {
-        let Self { engine, dense, sparse, colbert } = self;
-        let hidden = engine.hidden(batch)?;
-        if let (Some(rows), Some(head)) = (&mut rows.dense, dense) {
+        let Engine { ops, network, .. } = &self.engine;
+        let hidden = self.engine.hidden(batch)?;
+        let dense = self.dense.as_ref().filter(|_| rows.dense.is_some());
+        let colbert = self.colbert.as_ref().filter(|_| rows.tokens.is_some());
+        let lexical = match &self.sparse {
+            Some(Sparse::Lexical(head)) if rows.sparse.is_some() => Some(head),
+            _ => None,
+        };
+        // All are recorded before one is read: a GPU is then sent everything at once.
+        let pooled = dense.map(|head| head.pooled(ops, &hidden, batch)).transpose()?;
+        let weights = lexical.map(|head| head.weights(ops, &hidden)).transpose()?;
+        let projected = colbert.map(|head| head.projected(ops, &hidden)).transpose()?;
+        let tensors: Vec<&O::Tensor> = [&pooled, &weights, &projected].into_iter().flatten().collect();
+        let mut read = if tensors.is_empty() { Vec::new() } else { ops.read_all(&tensors).await? }.into_iter();
+
+        if let (Some(rows), Some(head), Some(values)) = (&mut rows.dense, dense, pooled.and_then(|_| read.next())) {
             let width = rows.width;
-            for (index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, batch, width, unit).await?) {
+            for (index, row) in indices.iter().zip(head.vectors(&values, width, unit)?) {
                 rows.values[index * width..][..width].copy_from_slice(&row);
             }
         }
-        if let (Some(rows), Some(head)) = (&mut rows.sparse, sparse) {
-            let found = match (head, &engine.network.masked_lm) {
-                (Sparse::Lexical(head), _) => head.apply(&engine.ops, &hidden, batch).await?,
-                (Sparse::Splade(splade), Some(head)) => {
-                    let words = &engine.network.encoder.embeddings.words;
-                    head.apply(&engine.ops, &hidden, words, batch, *splade).await?
+        if let Some(rows) = &mut rows.sparse {
+            let found = match (&self.sparse, &network.masked_lm, weights.and_then(|_| read.next())) {
+                (Some(Sparse::Lexical(head)), _, Some(values)) => head.vectors(&values, batch)?,
+                (Some(Sparse::Splade(splade)), Some(head), _) => {
+                    head.apply(ops, &hidden, &network.encoder.embeddings.words, batch, *splade).await?
                 }
-                (Sparse::Splade(_), None) => unreachable!("a model for SPLADE is loaded with its head"),
+                _ => Vec::new(),
             };
             for (&index, mut row) in indices.iter().zip(found) {
                 row.keep_largest(top_k.unwrap_or(usize::MAX));
                 rows[index] = row;
             }
         }
-        if let (Some(rows), Some(head)) = (&mut rows.tokens, colbert) {
-            for (&index, row) in indices.iter().zip(head.apply(&engine.ops, &hidden, batch).await?) {
+        if let (Some(rows), Some(head), Some(values)) = (&mut rows.tokens, colbert, read.next()) {
+            for (&index, row) in indices.iter().zip(head.vectors(values, batch)?) {
                 rows[index] = row;
             }
         }

@@ -75,6 +75,32 @@ fn jsonl_in_npy_out() {
     assert_is_library_output(&values.chunks_exact(384).map(<[f32]>::to_vec).collect::<Vec<_>>());
 }
 
+/// With times and the work of each kernel.
+#[cfg(feature = "webgpu")]
+#[test]
+fn encode_and_bench_on_a_gpu() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let output = wick(&["encode", "--model", &model(), "--device", "gpu"], &TEXTS.join("\n"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected = encode(&minilm(), &TEXTS);
+    for (row, expected) in jsonl(&output.stdout).iter().zip(expected.vectors().rows()) {
+        assert!(common::difference(row, expected) < 1e-5 && row != expected);
+    }
+    let arguments = ["bench", "--model", &model(), "--rounds", "1", "--device", "gpu"];
+    let output = wick(&[&arguments[..], &["--json"]].concat(), &TEXTS.join("\n"));
+    let measured: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
+    let peak = measured["peak_gflops"].as_f64().expect("a peak");
+    let linear = &measured["kernels"]["linear f32 16x64"];
+    assert!(peak > 1.0 && linear["count"] == 24 && linear["gbytes"].as_f64() > Some(0.04), "{measured}");
+    let (products, ms) = (linear["gproducts"].as_f64().expect("counted"), linear["ms"].as_f64().expect("timed"));
+    assert!((linear["gflops"].as_f64().expect("a rate") * ms / (2e3 * products) - 1.0).abs() < 1e-6, "{measured}");
+    let output = wick(&arguments, &TEXTS.join("\n"));
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("% of the peak") && table.contains("GB/s") && table.contains("peak in f32"), "{table}");
+}
+
 #[test]
 fn failures_name_their_place_and_code() {
     let cases: [(&[&str], &str, &str); 5] = [

@@ -113,6 +113,7 @@ fn operations_and_bytes_of_a_batch_are_counted() {
     let embedder = minilm_with(&on_gpu(LoadOptions::default()));
     let gpu = embedder.gpu().expect("loaded on it");
     if !gpu.device().has_clock() {
+        assert_ne!(std::env::var("WICK_TEST_GPU").as_deref(), Ok("1"), "the GPU has no clock");
         return;
     }
     gpu.set_timing(true);
@@ -130,6 +131,36 @@ fn operations_and_bytes_of_a_batch_are_counted() {
     assert!((1.0..1.005).contains(&share), "{share}");
     let share = sum("norm", |work| work.bytes) / (4.0 * tokens * 384.0 * (2.0 + 12.0 * 3.0));
     assert!((1.0..1.3).contains(&share), "{share}");
+}
+
+/// Each in a submission of its own, and each text with the vector that it has alone.
+#[test]
+fn a_call_of_several_batches() {
+    let Some(_gpu) = gpu() else { return };
+    let files = Directory::new(path("tests/fixtures/bert-tiny"));
+    let load = |options: &LoadOptions| block_on(Embedder::load(&files, options, &())).expect("valid");
+    let texts: Vec<String> = (0..700).map(|index| format!("{} {index}", "a few words ".repeat(8))).collect();
+    let want = encode(&load(&LoadOptions::default()), &texts);
+    let embedder = load(&on_gpu(LoadOptions::default()));
+    let gpu = embedder.gpu().expect("loaded on it");
+    gpu.take_profile();
+    let got = encode(&embedder, &texts);
+    assert!(got.usage.tokens > 16_384, "{}", got.usage.tokens);
+    assert!(gpu.take_profile().submissions > 1);
+    assert!(difference(&got.vectors().values, &want.vectors().values) < 1e-5);
+    assert_eq!(encode(&embedder, &texts[699..]).vectors().row(0), got.vectors().row(699));
+}
+
+#[test]
+fn all_heads_of_a_batch_are_one_submission() {
+    let Some(_gpu) = gpu() else { return };
+    let files = Directory::new(path("tests/fixtures/bge-m3"));
+    let embedder = block_on(Embedder::load(&files, &on_gpu(LoadOptions::default()), &())).expect("valid");
+    let gpu = embedder.gpu().expect("loaded on it");
+    gpu.take_profile();
+    let output = encode(&embedder, &["a text", "and another"]);
+    assert!(output.dense.is_some() && output.sparse.is_some() && output.tokens.is_some());
+    assert_eq!(gpu.take_profile().submissions, 1);
 }
 
 /// Where norms stand before, they compute the sums that stand before them.

@@ -236,6 +236,13 @@ fn the_second_gemini_reads_in_texts_what_they_are_for() {
         let output = block_on(embedder.encode(&TEXTS, call, &())).expect("valid");
         expect(&output, &TEXTS.map(|text| format!("{prefix}{text}")), "", 3072, 3072);
     }
+    // One's own prompts stand in their place.
+    let mut prompted = embedder.options().clone();
+    prompted.prompts = Some(RolePrompts { query: "query: ".to_owned(), document: String::new() });
+    for (role, prefix) in [(Role::Query, "query: "), (Role::Document, "title: Weather | text: ")] {
+        let output = encode(prompted.clone(), &TEXTS, role).expect("valid");
+        expect(&output, &TEXTS.map(|text| format!("{prefix}{text}")), "", 3072, 3072);
+    }
 }
 
 #[test]
@@ -256,6 +263,8 @@ fn fewer_dimensions_are_asked_for_and_have_unit_length() {
         let dimensions = native / 2;
         let mut options = options(&place, provider, model, "");
         options.dimensions = Some(dimensions);
+        // It leaves vectors as they are unless it is asked.
+        options.normalize = (provider == Provider::Jina).then_some(true);
         let output = encode(options, &TEXTS, Role::Document).unwrap_or_else(|error| panic!("{model}: {error}"));
         expect(&output, &TEXTS, kind, native, dimensions);
     }
@@ -884,6 +893,11 @@ fn nothing_is_asked_for_no_texts_and_for_empty_ones() {
         let output = encode(options(&place, provider, model(provider), ""), &none, Role::Query).expect("nothing");
         assert_eq!(output.dense.expect("vectors").rows().len(), 0);
         let error = encode(options(&place, provider, model(provider), ""), &["a", ""], Role::Query).expect_err("empty");
+        assert_eq!((error.code(), error.at()), (Code::InvalidText, "text 1"));
+        // Nor does a prompt fill it.
+        let mut prompted = options(&place, provider, model(provider), "");
+        prompted.prompts = Some(RolePrompts { query: "query: ".to_owned(), document: String::new() });
+        let error = encode(prompted, &["a", ""], Role::Query).expect_err("empty");
         assert_eq!((error.code(), error.at()), (Code::InvalidText, "text 1"));
     }
     assert!(place.requests().is_empty());

@@ -245,7 +245,7 @@ impl Device {
     }
 
     /// Compiles kernels that are not yet, side by side.
-    pub(super) fn compile(&self, kernels: impl Iterator<Item = Kernel>) {
+    pub fn compile(&self, kernels: impl Iterator<Item = Kernel>) {
         let mut missing = Vec::new();
         let pipelines = lock(&self.pipelines);
         for kernel in kernels {

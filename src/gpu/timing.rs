@@ -35,7 +35,7 @@ pub struct KernelTime {
 pub struct Work {
     /// Products of two numbers that are added to a sum.
     pub products: f64,
-    /// Bytes of the buffers that it reads and writes, each taken once.
+    /// Bytes of the buffers that it is given, each whole: of a matrix in parts each part has all of the result.
     pub bytes: f64,
 }
 

@@ -16,12 +16,16 @@ pub struct Colbert<W: Weights> {
 }
 
 impl<W: Weights> Colbert<W> {
-    /// The vectors of each text of the batch, one after the other: one for each token but the first, which stands for the text.
-    pub async fn apply(&self, ops: &W, hidden: &W::Tensor, batch: &Batch) -> Result<Vec<Vec<f32>>>
+    /// The vector of each token, `[tokens, width]`.
+    pub fn projected(&self, ops: &W, hidden: &W::Tensor) -> Result<W::Tensor>
     where
         W: Ops,
     {
-        let mut values = ops.read(&ops.linear(hidden, &self.linear, Activation::None)?).await?;
+        ops.linear(hidden, &self.linear, Activation::None)
+    }
+
+    /// The vectors of each text of the batch, one after the other: one for each token but the first, which stands for the text.
+    pub fn vectors(&self, mut values: Vec<f32>, batch: &Batch) -> Result<Vec<Vec<f32>>> {
         finite(&values)?;
         if self.normalize {
             values.chunks_exact_mut(self.width).for_each(normalize);

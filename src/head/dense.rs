@@ -39,16 +39,8 @@ impl<W: Weights> Dense<W> {
         self.dimensions.map_or(self.width, |dimensions| dimensions.min(self.width))
     }
 
-    /// One vector per text of the batch, in its order, with at most so many components. `unit`: whether they have unit length,
-    /// other than loaded.
-    pub async fn apply(
-        &self,
-        ops: &W,
-        hidden: &W::Tensor,
-        batch: &Batch,
-        dimensions: usize,
-        unit: Option<bool>,
-    ) -> Result<Vec<Vec<f32>>>
+    /// A row for each text of the batch, `[texts, width]`.
+    pub fn pooled(&self, ops: &W, hidden: &W::Tensor, batch: &Batch) -> Result<W::Tensor>
     where
         W: Ops,
     {
@@ -56,8 +48,12 @@ impl<W: Weights> Dense<W> {
         for projection in &self.projections {
             pooled = ops.linear(&pooled, &projection.linear, projection.activation)?;
         }
-        let values = ops.read(&pooled).await?;
-        values.chunks_exact(self.width.max(1)).map(|row| self.finished(row.to_vec(), dimensions, unit)).collect()
+        Ok(pooled)
+    }
+
+    /// The vector of each row, with at most so many components. `unit`: whether they have unit length, other than loaded.
+    pub fn vectors(&self, pooled: &[f32], dimensions: usize, unit: Option<bool>) -> Result<Vec<Vec<f32>>> {
+        pooled.chunks_exact(self.width.max(1)).map(|row| self.finished(row.to_vec(), dimensions, unit)).collect()
     }
 
     fn finished(&self, mut row: Vec<f32>, dimensions: usize, unit: Option<bool>) -> Result<Vec<f32>> {

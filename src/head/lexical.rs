@@ -16,13 +16,17 @@ pub struct Lexical<W: Weights> {
 }
 
 impl<W: Weights> Lexical<W> {
-    /// The sparse vector of each text of the batch: `max over its occurrences of relu(w · h + b)` for each id.
-    pub async fn apply(&self, ops: &W, hidden: &W::Tensor, batch: &Batch) -> Result<Vec<SparseVector>>
+    /// The weight of each token: `relu(w · h + b)`, `[tokens, 1]`.
+    pub fn weights(&self, ops: &W, hidden: &W::Tensor) -> Result<W::Tensor>
     where
         W: Ops,
     {
-        let weights = ops.read(&ops.linear(hidden, &self.linear, Activation::Relu)?).await?;
-        finite(&weights)?;
+        ops.linear(hidden, &self.linear, Activation::Relu)
+    }
+
+    /// The sparse vector of each text of the batch: the largest weight of its occurrences for each id.
+    pub fn vectors(&self, weights: &[f32], batch: &Batch) -> Result<Vec<SparseVector>> {
+        finite(weights)?;
         let rows = batch.spans.iter().map(|span| {
             let tokens = batch.ids[span.clone()].iter().copied().zip(weights[span.clone()].iter().copied());
             SparseVector::from_pairs(tokens.filter(|(id, _)| !self.excluded.contains(id)))

@@ -597,6 +597,25 @@ impl Ops for Auto {
         }
     }
 
+    async fn read_all(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+        let Some(Tensor::Gpu(on, _)) = tensors.first() else {
+            let mut read = Vec::with_capacity(tensors.len());
+            for x in tensors {
+                read.push(self.read(x).await?);
+            }
+            return Ok(read);
+        };
+        // A batch is on one side.
+        let here = tensors.iter().filter_map(|x| match x {
+            Tensor::Gpu(_, x) => Some(x),
+            Tensor::Cpu(_) => None,
+        });
+        on.gpu.ready().await?;
+        let read = on.gpu.read_all(&here.collect::<Vec<_>>()).await?;
+        self.set_proven();
+        Ok(read)
+    }
+
     async fn read_entries(&self, x: &Tensor, width: usize) -> Result<Vec<Entries>> {
         match x {
             Tensor::Cpu(x) => self.cpu.read_entries(x, width).await,

@@ -1,6 +1,6 @@
 //! The GPU's executor: WGSL kernels on WebGPU ([`crate::gpu`]), in a page and natively.
 //!
-//! Operations only record; [`Ops::read`] sends everything off and waits, so that a batch is one submission and one read. Weights lie on the device in
+//! Operations only record; [`Ops::read_all`] sends everything off and waits, so that a batch is one submission and one read. Weights lie on the device in
 //! the form they were given, and are widened in the kernels. Embeddings stay on the host: rows are summed there and sent, a few
 //! megabytes for a batch, where the tables of multilingual models have a gigabyte.
 
@@ -28,9 +28,9 @@ use crate::{
     weights::Values,
 };
 use pack::{HALF, Proof, SINGLE};
-pub use probe::cosine;
+pub use probe::{cosine, outputs};
 #[cfg(test)]
-pub use {probe::outputs, tests::gpu as test_gpu};
+pub use tests::gpu as test_gpu;
 
 /// Runs [`Ops`] on the GPU.
 #[derive(Clone)]
@@ -144,7 +144,8 @@ impl Gpu {
     /// Compares kernels with the processor's, once for a device: all but those for words, which few models need, or with these.
     async fn try_kernels(&self, has_words: bool) -> Result<()> {
         if !self.device().was_tried(has_words) {
-            probe::compare(self, &Cpu::new(Pool::new(1)), has_words).await?;
+            let want = outputs(&Cpu::new(Pool::new(1)), has_words).await?;
+            probe::compare(self, &want, has_words).await?;
             self.device().set_tried(has_words);
         }
         Ok(())
@@ -313,7 +314,7 @@ impl Gpu {
                     products.push((gpu.product(&x, matrix, None, Activation::None, None)?, proof, tolerance));
                 }
             }
-            let rows = self.read_all(&products.iter().map(|(product, ..)| product).collect::<Vec<_>>()).await?;
+            let rows = self.read_tensors(&products.iter().map(|(product, ..)| product).collect::<Vec<_>>()).await?;
             for (row, (_, proof, tolerance)) in rows.iter().zip(&products) {
                 proof.check(row, *tolerance).map_err(|message| probe::refused(self, &message))?;
             }
@@ -421,8 +422,7 @@ impl Gpu {
         Ok((slot, y))
     }
 
-    /// Several tensors at once.
-    async fn read_all(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+    async fn read_tensors(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
         let slots = tensors.iter().map(|x| self.value(x)).collect::<Result<Vec<_>>>()?;
         let sources: Vec<Binding> = tensors.iter().zip(&slots).map(|(x, slot)| x.part(slot)).collect();
         let bytes = self.queue.read(&sources).await?;
@@ -696,6 +696,7 @@ impl Ops for Gpu {
             None => {
                 let host::Table { values, width } = &table.host;
                 let matrix = self.packed(table.host.rows(), *width, values)?;
+                self.device().compile(Tile::ALL.map(|tile| Kernel::VocabMax(matrix.form, tile)).into_iter());
                 self.device().flush();
                 lock(&self.kept).has_words = true;
                 table.words.get_or_init(|| matrix)
@@ -756,7 +757,11 @@ impl Ops for Gpu {
     }
 
     async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
-        Ok(self.read_all(&[x]).await?.remove(0))
+        Ok(self.read_tensors(&[x]).await?.remove(0))
+    }
+
+    async fn read_all(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+        self.read_tensors(tensors).await
     }
 
     async fn read_entries(&self, x: &Tensor, width: usize) -> Result<Vec<Entries>> {

@@ -305,6 +305,17 @@ pub trait Ops: Pack {
     /// Brings a tensor to the host, row-major.
     fn read(&self, x: &Self::Tensor) -> impl Future<Output = Result<Vec<f32>>>;
 
+    /// Brings several at once.
+    fn read_all(&self, tensors: &[&Self::Tensor]) -> impl Future<Output = Result<Vec<Vec<f32>>>> {
+        async move {
+            let mut read = Vec::with_capacity(tensors.len());
+            for x in tensors {
+                read.push(self.read(x).await?);
+            }
+            Ok(read)
+        }
+    }
+
     /// Brings of each row of a `[rows, width]` tensor what is above zero or no finite number, in any order.
     fn read_entries(&self, x: &Self::Tensor, width: usize) -> impl Future<Output = Result<Vec<Entries>>> {
         async move { Ok(entries(&self.read(x).await?, width)) }

@@ -39,7 +39,7 @@ pub(super) const SPEC: Spec = Spec {
         // What <https://docs.cohere.com/reference/rerank> recommends.
         limits: |_| Limits::new(1000, usize::MAX),
         request: rerank_request,
-        response: ranked,
+        response: list::ranks,
         normalize: as_it_comes,
     }),
 };
@@ -113,10 +113,6 @@ fn rerank_request(ask: &Ask) -> Result<Outgoing> {
         .sent_to("/v2/rerank", ask)
 }
 
-fn ranked(ask: &Ask, response: &HttpResponse) -> Result<Reply> {
-    list::ranks(ask, response)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{EncodingFormat, Provider, tests::*};
@@ -148,6 +144,14 @@ mod tests {
     fn it_must_know_what_texts_are_for() {
         let error = embed(&options(), Plain, &["a"]).err().expect("an error");
         assert_eq!(error.at(), "task");
+    }
+
+    #[test]
+    fn only_floats_are_normalised() {
+        let mut options = options();
+        options.normalize = Some(true);
+        options.output_dtype = Some(OutputDtype::Int8);
+        assert_eq!(refused(&options), "normalize");
     }
 
     #[test]

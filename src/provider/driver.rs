@@ -89,11 +89,10 @@ impl<H: Http> Driver<H> {
         let spec = options.provider.spec();
         match options.outputs.as_deref() {
             Some([]) => return Err(invalid_option("outputs", "it is empty")),
-            None => options.check(spec, spec.endpoint(OutputKind::Dense)?, true)?,
+            None => options.check(spec, &[(spec.endpoint(OutputKind::Dense)?, true)])?,
             Some(kinds) => {
-                for &kind in kinds {
-                    options.check(spec, spec.endpoint(kind)?, kind == OutputKind::Dense)?;
-                }
+                let endpoint = |&kind| Ok((spec.endpoint(kind)?, kind == OutputKind::Dense));
+                options.check(spec, &kinds.iter().map(endpoint).collect::<Result<Vec<_>>>()?)?;
             }
         }
         Ok(Self { http, options, width: OnceLock::new() })
@@ -102,7 +101,7 @@ impl<H: Http> Driver<H> {
     /// For scores.
     pub fn reranker(http: H, options: RemoteOptions) -> Result<Self> {
         let spec = options.provider.spec();
-        options.check(spec, rerank_endpoint(spec)?, false)?;
+        options.check(spec, &[(rerank_endpoint(spec)?, false)])?;
         for (name, given) in [("outputs", options.outputs.is_some()), ("prompts", options.prompts.is_some())] {
             if given {
                 return Err(invalid_option(name, "a reranker has none"));
@@ -376,7 +375,8 @@ fn rerank_endpoint(spec: &Spec) -> Result<&Endpoint> {
     spec.rerank.as_ref().ok_or_else(|| invalid_option("provider", format!("{} has no reranker", spec.name)))
 }
 
-fn refuse_empty(text: &str, at: impl Fn() -> String) -> Result<()> {
+/// Providers refuse a request for one such text.
+pub fn refuse_empty(text: &str, at: impl Fn() -> String) -> Result<()> {
     match text.is_empty() {
         true => Err(Error::new(Code::InvalidText, at(), "it is empty, which providers refuse")),
         false => Ok(()),

@@ -27,6 +27,7 @@ pub(super) const SPEC: Spec = Spec {
             Field::Truncate,
             Field::Task,
             Field::LateChunking,
+            Field::Normalize,
         ],
         limits: |options| Limits {
             whole: options.late_chunking == Some(true),

@@ -24,7 +24,7 @@ mod voyage;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Call, Driver, Gathered, Rows};
+pub use driver::{Call, Driver, Gathered, Rows, refuse_empty};
 pub use key::{Headers, Key};
 pub use options::{EncodingFormat, RemoteOptions, Truncate};
 

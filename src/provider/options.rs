@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
-use super::{Ask, Endpoint, Headers, Key, Provider, Spec, invalid_option};
+use super::{Ask, Auth, Endpoint, Headers, Key, Provider, Spec, invalid_option};
 use crate::{
     error::Result,
     head::{OutputDtype, OutputKind},
@@ -63,7 +63,7 @@ pub struct RemoteOptions {
     /// Texts of a call are parts of one document, and are encoded together (Jina). They then are one request.
     pub late_chunking: Option<bool>,
     /// Whether vectors have unit length: divided by their norm here, or not even where Wick would do so. By default as the provider
-    /// documents that they come, except that Gemini's shortened ones are normalised, which it leaves to its caller.
+    /// documents that they come, except that Gemini's shortened ones are normalised, which it leaves to its caller. For floats.
     pub normalize: Option<bool>,
     /// Put before texts here, for servers that have no roles of their own.
     pub prompts: Option<RolePrompts>,
@@ -105,7 +105,7 @@ pub(super) enum Field {
     Task,
     Title,
     LateChunking,
-    /// Client-side, so that it goes with every dense endpoint, and with no other.
+    /// Both also work without a field, with every dense endpoint.
     Normalize,
     NativeDimensions,
     /// How many documents are wanted, which a call says.
@@ -143,9 +143,13 @@ const RESERVED: &[&str] = &[
     "input_type",
     "inputs",
     "late_chunking",
+    "long_text_mode",
     "model",
+    "normalize",
+    "normalized",
     "outputDimensionality",
     "output_dimension",
+    "output_dimensionality",
     "output_dtype",
     "query",
     "requests",
@@ -257,8 +261,12 @@ impl RemoteOptions {
         fields.into_iter().filter(|(_, asked)| *asked).map(|(field, _)| field)
     }
 
-    /// Refuses what cannot be honoured, before anything is sent.
-    pub(super) fn check(&self, spec: &Spec, endpoint: &Endpoint, is_dense: bool) -> Result<()> {
+    /// Refuses what cannot be honoured by any of the endpoints that will be asked, before anything is sent. Of each: whether it gives dense vectors.
+    pub(super) fn check(&self, spec: &Spec, endpoints: &[(&Endpoint, bool)]) -> Result<()> {
+        let key_header = match spec.auth {
+            Auth::Bearer => "authorization",
+            Auth::Header(name) => name,
+        };
         if let Some(url) = &self.base_url {
             check_base_url(url)?;
         } else if (spec.base_url)("").is_none() {
@@ -266,15 +274,15 @@ impl RemoteOptions {
                 "baseUrl",
                 format!("{} has no address of its own: name the server's", spec.name),
             ));
-        } else if self.key.is_none() && !self.headers.has("authorization") {
+        } else if self.key.is_none() && !self.headers.has(key_header) && !self.headers.has("authorization") {
             return Err(invalid_option("apiKey", format!("{} needs a key", spec.name)));
         }
         if self.model.is_empty() && self.provider != Provider::Tei {
             return Err(invalid_option("model", format!("{} needs a model's name", spec.name)));
         }
         for field in self.asked() {
-            let here = is_dense && matches!(field, Field::Normalize | Field::NativeDimensions);
-            if !here && !endpoint.honours.contains(&field) {
+            let here = |is_dense| is_dense && matches!(field, Field::Normalize | Field::NativeDimensions);
+            if !endpoints.iter().any(|&(endpoint, is_dense)| here(is_dense) || endpoint.honours.contains(&field)) {
                 return Err(invalid_option(field.name(), format!("{} has no field for it here", spec.name)));
             }
         }
@@ -284,6 +292,10 @@ impl RemoteOptions {
                     format!("{dimensions} is not a number of dimensions that {:?} vectors can have", self.dtype());
                 return Err(invalid_option("dimensions", message));
             }
+        }
+        let is_sent = endpoints.iter().any(|(endpoint, _)| endpoint.honours.contains(&Field::Normalize));
+        if self.normalize.is_some() && self.dtype() != OutputDtype::Float && !is_sent {
+            return Err(invalid_option("normalize", "floats alone can be normalised here"));
         }
         if let Some(name) = self.extra.keys().find(|name| RESERVED.contains(&name.as_str())) {
             return Err(invalid_option("extra", format!("{name} is not free: see whether an option is for it")));
@@ -295,7 +307,7 @@ impl RemoteOptions {
         let texts = ["text".to_owned()];
         let role = Role::Document;
         let ask = Ask { options: self, role, prompted: false, texts: &texts, query: "query", top: None };
-        (endpoint.request)(&ask).map(|_| ())
+        endpoints.iter().try_for_each(|(endpoint, _)| (endpoint.request)(&ask).map(drop))
     }
 }
 

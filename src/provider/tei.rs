@@ -21,7 +21,7 @@ pub(super) const SPEC: Spec = Spec {
     auth: Auth::Bearer,
     models: &[],
     dense: Some(Endpoint {
-        honours: &[Field::Dimensions, Field::Truncate],
+        honours: &[Field::Dimensions, Field::Truncate, Field::Normalize],
         limits: |_| LIMITS,
         request: |ask| {
             inputs(ask)

@@ -160,9 +160,20 @@ impl Http for Fake {
         if duration == TIMEOUT {
             return std::future::pending().await;
         }
+        let end = self.now() + duration;
+        self.log.borrow_mut().sleeps.push(duration);
+        // Others begin meanwhile.
+        let mut is_over = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut is_over, true) {
+                return std::task::Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await;
         let mut log = self.log.borrow_mut();
-        log.now += duration;
-        log.sleeps.push(duration);
+        log.now = log.now.max(end);
     }
 
     fn now(&self) -> Duration {
@@ -254,9 +265,10 @@ fn a_server_that_says_when_to_come_back_is_obeyed_by_all_requests_of_the_call() 
     });
     let mut options = options();
     options.batch_size = std::num::NonZeroUsize::new(1);
-    options.concurrency = std::num::NonZeroUsize::new(1).expect("one");
+    options.concurrency = std::num::NonZeroUsize::new(2).expect("two");
     gather(&fake, options.clone(), 3).expect("in the end");
-    assert_eq!(fake.log.borrow().sleeps, [Duration::from_secs(7)]);
+    let times: Vec<u64> = fake.log.borrow().requests.iter().map(|(time, _)| time.as_secs()).collect();
+    assert_eq!((times, fake.log.borrow().sleeps.len()), (vec![0, 7, 7, 7], 2));
     let fake = Fake::new(|_, _| answer(429, &[("retry-after", "3600")], "{}"));
     let (_, details) = failure(&fake, options, 1);
     assert_eq!(

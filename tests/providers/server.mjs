@@ -199,7 +199,7 @@ const PROVIDERS = {
   jina: {
     key: bearer,
     operations: {
-      "/embeddings": ({ model, input, task, dimensions, normalized = true, embedding_type = "float", late_chunking }) => {
+      "/embeddings": ({ model, input, task, dimensions, normalized = false, embedding_type = "float", late_chunking }) => {
         // Together they are one text, whose parts are encoded in its sight.
         const kind = late_chunking ? `${task ?? ""}+${hash(input.join(" "))}` : task;
         const row = (text) => vector(model, kind, text, dimensions, normalized);

@@ -1,9 +1,10 @@
 // The GPU's executor in Chromium, on SwiftShader: a processor that plays a GPU, and says whether kernels are right but not how fast.
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { address, compare, expectations, serveFixtures } from "./expectations.mjs";
-import { MODEL, json, launch, openPage, path, stsSentences } from "./harness.mjs";
+import { MODEL, json, launch, nativeVectors, openPage, path, stsSentences } from "./harness.mjs";
 
 let browser, server;
 
@@ -69,6 +70,13 @@ describe("WebGPU", () => {
       assert.deepEqual(result.alone[0], result.together[3], "a text's vector depends on the others");
       assert.equal(result.bad.code, "invalid_text");
       assert.equal(result.disposed.code, "disposed");
+      // The native program's GPU: there lavapipe, where `build.sh setup` has brought it.
+      if (worker && readdirSync("/usr/share/vulkan/icd.d").some((file) => file.startsWith("lvp_icd"))) {
+        const native = nativeVectors(t, texts, MODEL, "--device", "gpu");
+        const lowest = Math.min(...result.together.map((row, index) => cosine(row, [...native[index]])));
+        t.diagnostic(`lowest cosine to the native GPU ${lowest}`);
+        assert.ok(lowest >= 0.999999, `${lowest}`);
+      }
       assert.deepEqual(messages, []);
     });
   }
@@ -109,7 +117,7 @@ describe("WebGPU", () => {
     assert.deepEqual(messages.filter((message) => !/404/.test(message)), []);
   });
 
-  test("the browser's compiler takes every variant of every shader", async (t) => {
+  test("the browser's compiler takes every variant of every shader that its GPU has features for", async (t) => {
     // Written by tests/gpu.rs.
     const shaders = json("target/tmp/shaders.json");
     const { page } = await openPage(t, browser, server);
@@ -295,6 +303,61 @@ describe("WebGPU", () => {
     for (const row of rows) assert.deepEqual(row, alone);
     t.diagnostic(`bytes: ${[ofOne, ofTwo, ofOther, ofNone]}`);
     assert.ok(ofTwo > 1.2 * ofOne && ofOther < ofTwo && ofNone === 0, `${[ofOne, ofTwo, ofOther, ofNone]}`);
+  });
+
+  test("a full GPU costs no call: the processor goes on, after a load and in a call", async (t) => {
+    const { page, messages } = await openGpuPage(t);
+    const { devices, rows } = await page.evaluate(async (source) => {
+      const { createBuffer } = GPUDevice.prototype;
+      const full = function (descriptor) {
+        const buffer = createBuffer.call(this, descriptor);
+        if (descriptor.label !== "activations") return buffer;
+        // As a browser does it: what is used later is refused, and why is told.
+        buffer.destroy();
+        this.dispatchEvent(new GPUUncapturedErrorEvent("uncapturederror", { error: new GPUOutOfMemoryError("full") }));
+        return buffer;
+      };
+      const load = (device) => wick.Embedder.load(source, { device, worker: false, cache: false });
+      const text = "a text of more words than any before ".repeat(9);
+      const row = async (embedder) => [...(await embedder.encode([text])).dense[0]];
+      const devices = [];
+      const rows = [await row(await load("wasm"))];
+      GPUDevice.prototype.createBuffer = full;
+      const first = await load("webgpu");
+      devices.push(first.device);
+      rows.push(await row(first));
+      GPUDevice.prototype.createBuffer = createBuffer;
+      const second = await load("webgpu");
+      devices.push(second.device);
+      GPUDevice.prototype.createBuffer = full;
+      rows.push(await row(second));
+      devices.push(second.device);
+      return { devices, rows };
+    }, address("gte"));
+    assert.deepEqual(devices, ["wasm", "webgpu", "wasm"]);
+    assert.deepEqual(rows[1], rows[0]);
+    assert.deepEqual(rows[2], rows[0]);
+    const told = messages.filter((message) => /the processor computes instead/.test(message));
+    assert.equal(told.length, 2, `${messages}`);
+  });
+
+  test("texts as long as models take", async (t) => {
+    const { page } = await openGpuPage(t);
+    const { rows, truncated } = await page.evaluate(async (source) => {
+      const texts = ["far beyond the limit ".repeat(400), "a text", "about as long as others ".repeat(16)];
+      const rows = [];
+      let truncated;
+      for (const device of ["wasm", "webgpu"]) {
+        const embedder = await wick.Embedder.load(source, { device, worker: false, cache: false, maxTokens: 512, outputs: ["dense"] });
+        const { dense, usage } = await embedder.encode(texts);
+        rows.push(dense.map((row) => [...row]));
+        truncated = usage.truncated;
+        if (usage.tokens < 512 + 20) throw new Error(`${usage.tokens}`);
+      }
+      return { rows, truncated };
+    }, address("modernbert"));
+    assert.deepEqual(truncated, [0]);
+    for (const [index, row] of rows[1].entries()) assert.ok(cosine(row, rows[0][index]) > 0.99999, `text ${index}`);
   });
 
   test("in Node there is none", async () => {

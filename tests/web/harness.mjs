@@ -90,12 +90,12 @@ export function scratch(test) {
 }
 
 /** Vectors of the native program, as rows. */
-export function nativeVectors(test, texts, model = MODEL) {
+export function nativeVectors(test, texts, model = MODEL, ...options) {
   const folder = scratch(test);
   writeFileSync(join(folder, "in.jsonl"), texts.map((text) => JSON.stringify(text)).join("\n"));
   const binary = path("target/release/wick");
   const output = join(folder, "out.npy");
-  execFileSync(binary, ["encode", "--model", path(model), "--input", join(folder, "in.jsonl"), "--output", output]);
+  execFileSync(binary, ["encode", "--model", path(model), "--input", join(folder, "in.jsonl"), "--output", output, ...options]);
   const bytes = readFileSync(output);
   const start = 10 + bytes.readUInt16LE(8);
   const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset + start, bytes.byteOffset + bytes.length));

@@ -94,6 +94,20 @@ fn opening_tries_every_operation() {
 }
 
 #[test]
+fn a_gpu_that_computes_something_else_is_refused() {
+    let Some(gpu) = gpu() else { return };
+    let want = block_on(outputs(&Cpu::new(Pool::new(1)), true)).expect("no GPU");
+    block_on(probe::compare(&gpu, &want, true)).expect("it is right");
+    for (part, what) in ["pooled", "words"].into_iter().enumerate() {
+        let mut other = want.clone();
+        other[part].iter_mut().step_by(7).for_each(|value| *value = -*value);
+        let error = block_on(probe::compare(&gpu, &other, true)).expect_err("refused");
+        assert!(error.code() == Code::NoDevice && error.message().contains("wrong values"), "{error}");
+        assert!(error.message().contains(what), "{error}");
+    }
+}
+
+#[test]
 fn linear_maps_in_every_form_and_tile() {
     let Some(gpu) = gpu() else { return };
     for (case, &(rows, inputs, outputs)) in SHAPES.iter().enumerate() {
