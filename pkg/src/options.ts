@@ -93,7 +93,7 @@ export function pick<O extends object, K extends keyof O & Checked>(options: O, 
 /** Refuses options that there are not: one that is only misspelt would be left out in silence. */
 export function only(options: object, names: readonly PropertyKey[]): void {
   if (typeof options !== "object" || options === null) throw invalid("options", `${show(options)} is no object`);
-  const unknown = Object.keys(options).find((name) => !names.includes(name));
+  const unknown = Object.keys(options).find((name) => !names.includes(name) && (options as Record<string, unknown>)[name] !== undefined);
   if (unknown !== undefined) throw invalid(unknown, `there is no such option here; there are ${names.map(String).sort().join(", ")}`);
 }
 

@@ -25,9 +25,9 @@ interface Described {
   outputs: OutputKind[];
 }
 
-const common = ["model", "timeoutMs", "maxRetries", "concurrency", "batchSize", "batchTokens", "truncate"] as const;
-const embedding = [
-  ...common,
+const COMMON = ["model", "timeoutMs", "maxRetries", "concurrency", "batchSize", "batchTokens", "truncate"] as const;
+const EMBEDDING = [
+  ...COMMON,
   "outputs",
   "dimensions",
   "nativeDimensions",
@@ -40,7 +40,7 @@ const embedding = [
   "prompts",
 ] as const;
 /** Those that are looked at one by one. */
-const apart = ["apiKey", "baseUrl", "headers", "extra", "fetch", "wasm"] as const;
+const APART = ["apiKey", "baseUrl", "headers", "extra", "fetch", "wasm"] as const;
 
 /** A provider's model with the calls and results of a local one. Made by `Embedder.remote`. */
 export class RemoteEmbedder extends TextEmbedder {
@@ -57,8 +57,8 @@ export class RemoteEmbedder extends TextEmbedder {
 
   /** @internal */
   static async open(host: Host, provider: Provider, options: RemoteEmbedderOptions): Promise<RemoteEmbedder> {
-    only(options, [...embedding, ...apart]);
-    return new RemoteEmbedder(...(await open(host, glue.RemoteEmbedderEngine, provider, pick(options, ...embedding), options)));
+    only(options, [...EMBEDDING, ...APART]);
+    return new RemoteEmbedder(...(await open(host, glue.RemoteEmbedderEngine, provider, pick(options, ...EMBEDDING), options)));
   }
 
   /** Components of a dense vector, as far as it is known: asked for, documented, or seen in an answer. */
@@ -90,8 +90,8 @@ export class RemoteReranker extends TextReranker {
 
   /** @internal */
   static async open(host: Host, provider: Provider, options: RemoteRerankerOptions): Promise<RemoteReranker> {
-    only(options, [...common, ...apart]);
-    return new RemoteReranker(...(await open(host, glue.RemoteRerankerEngine, provider, pick(options, ...common), options)));
+    only(options, [...COMMON, ...APART]);
+    return new RemoteReranker(...(await open(host, glue.RemoteRerankerEngine, provider, pick(options, ...COMMON), options)));
   }
 }
 

@@ -319,7 +319,8 @@ describe("WebGPU", () => {
       };
       const load = (device) => wick.Embedder.load(source, { device, worker: false, cache: false });
       const text = "a text of more words than any before ".repeat(9);
-      const row = async (embedder) => [...(await embedder.encode([text])).dense[0]];
+      // More than the buffers that trying the GPU has left.
+      const row = async (embedder) => [...(await embedder.encode(Array(200).fill(text))).dense[0]];
       const devices = [];
       const rows = [await row(await load("wasm"))];
       GPUDevice.prototype.createBuffer = full;
