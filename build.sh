@@ -19,6 +19,27 @@ STS_URL=https://raw.githubusercontent.com/PhilipMay/stsb-multi-mt/30de0dec4ee199
 STS_SHA256=11523b625219e94e9ca05d2816b5f02cac1614c5894fe657376fa0806378d053
 
 say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
+
+# Begins a step. How long each took is told at the end, also of a run that failed.
+STEPS=()
+step() {
+  say "$*"
+  STEPS+=("$SECONDS $*")
+}
+told() {
+  ((${#STEPS[@]} > 1)) || return 0
+  local at start name next
+  say "seconds of each step"
+  for at in "${!STEPS[@]}"; do
+    read -r start name <<<"${STEPS[at]}"
+    next=$SECONDS
+    ((at + 1 == ${#STEPS[@]})) || next=${STEPS[at + 1]%% *}
+    printf '%6d  %s\n' $((next - start)) "$name" >&2
+  done
+  printf '%6d  in all\n' $SECONDS >&2
+}
+trap told EXIT
+
 has() { command -v "$1" >/dev/null 2>&1; }
 
 # ---- set-up -------------------------------------------------------------------------------------------------------
@@ -120,147 +141,237 @@ distilled() {
   local inputs
   inputs=$(find src/distill src/model src/ops src/text src/weights src/encoder.rs Cargo.lock -type f | LC_ALL=C sort | xargs sha256sum | sha256sum)
   [[ -f $STATIC/.inputs && $(<"$STATIC/.inputs") == "$MODEL_SHA256 $inputs" ]] && return
-  say "distilling the static model"
-  cargo build --locked --release --features cli,webgpu --bin wick
-  rm -rf "$STATIC"
-  target/release/wick distill --model "$MODEL" --output "$STATIC"
-  echo "$MODEL_SHA256 $inputs" >"$STATIC/.inputs"
+  step "static model"
+  native --bin wick
+  rm -rf "$STATIC" "$STATIC.new"
+  $WICK distill --model "$MODEL" --output "$STATIC.new"
+  echo "$MODEL_SHA256 $inputs" >"$STATIC.new/.inputs"
+  mv "$STATIC.new" "$STATIC"
 }
 
 # ---- building -----------------------------------------------------------------------------------------------------
 
-# The builds of the module, of which a page fetches one; and the module of remote providers, for pages that ask one. Each needs SIMD of
-# 128 bits.
-VARIANTS=(plain relaxed threads relaxed_threads remote)
+# The native program with what a step needs of it, and where it then is.
+NATIVE=(--release --no-default-features --features cli)
+WICK=target/release/wick
+native() { cargo build --locked "${NATIVE[@]}" "$@"; }
+
+# The modules. A page fetches one of the first two, which are the engine; `remote` where a provider computes, and `reference`, Candle,
+# where it is asked for by name. Each needs SIMD of 128 bits.
+ENGINE=(relaxed simd)
+MODULES=("${ENGINE[@]}" remote reference)
 declare -A FILES=(
-  [plain]=wick_embed_bg.wasm
+  [simd]=wick_embed_bg.wasm
   [relaxed]=wick_embed_relaxed_bg.wasm
-  [threads]=wick_embed_threads_bg.wasm
-  [relaxed_threads]=wick_embed_relaxed_threads_bg.wasm
   [remote]=wick_remote_bg.wasm
+  [reference]=wick_reference_bg.wasm
 )
 
-# One of them and its glue, into build/glue/VARIANT.
+# One of them and its glue, into build/glue/MODULE.
 module() {
-  local variant=$1 options=() own=() features=+simd128 flags name=wick_embed parts=local,webgpu target=target folder=build/glue/$1
+  local module=$1 options=() own=() features=+simd128 flags name=wick_embed parts=local,webgpu profile=wasm target=target folder=build/glue/$1
   # Panics name their source file: without the paths of this machine the module is smaller, and the same everywhere.
   flags="'--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo', '--remap-path-prefix=$(rustc --print sysroot)=rust', '--remap-path-prefix=$PWD=wick'"
-  [[ $variant != remote ]] || { name=wick_remote; parts=remote; }
-  # Only our own kernels use it: dependencies are compiled once for both.
-  [[ $variant != relaxed* ]] || own=(-C target-feature=+relaxed-simd)
-  if [[ $variant == *threads ]]; then
-    features+=,+atomics,+bulk-memory,+mutable-globals
-    # Memory is made by JavaScript (pkg/src/module.ts), which knows how large it is at the start and may make it smaller than this at most.
-    local argument
-    for argument in --shared-memory --import-memory --initial-memory=16777216 --max-memory=4294967296 \
-      --export={__heap_base,__wasm_init_tls,__tls_size,__tls_align,__tls_base}; do
-      flags+=", '-C', 'link-arg=$argument'"
-    done
-    # The standard library too must be compiled with atomics, which a stable compiler does if asked like this. Dependencies notice, and
-    # would be compiled again at each change; so this has a folder of its own.
-    options=(-Z build-std=std,panic_abort)
-    export RUSTC_BOOTSTRAP=1
-    target=target/threads name=wick_embed_threads
-  fi
-  CARGO_TARGET_DIR=$target cargo rustc --locked --no-default-features --profile wasm --target wasm32-unknown-unknown --lib --features $parts "${options[@]}" \
+  case $module in
+    simd | relaxed)
+      features+=,+atomics,+bulk-memory,+mutable-globals
+      # Memory is made by JavaScript (pkg/src/module.ts), which knows how large it is at the start and may make it smaller than this at most.
+      local argument
+      for argument in --shared-memory --import-memory --initial-memory=16777216 --max-memory=4294967296 \
+        --export={__heap_base,__wasm_init_tls,__tls_size,__tls_align,__tls_base}; do
+        flags+=", '-C', 'link-arg=$argument'"
+      done
+      # The standard library too must be compiled with atomics, which a stable compiler does if asked like this. Dependencies notice, and
+      # would be compiled again at each change; so this has a folder of its own.
+      options=(-Z build-std=std,panic_abort)
+      export RUSTC_BOOTSTRAP=1
+      target=target/threads
+      # Only our own kernels use it: dependencies are compiled once for both.
+      [[ $module == simd ]] || own=(-C target-feature=+relaxed-simd)
+      ;;
+    remote) name=wick_remote parts=remote ;;
+    reference) name=wick_reference parts=reference profile=reference ;;
+  esac
+  CARGO_TARGET_DIR=$target cargo rustc --locked --no-default-features --profile $profile --target wasm32-unknown-unknown --lib --features $parts "${options[@]}" \
     --config "target.wasm32-unknown-unknown.rustflags = ['-C', 'target-feature=$features', $flags]" -- "${own[@]}"
   unset RUSTC_BOOTSTRAP
   # Glue is named after the file that it is made for.
   mkdir -p $folder
-  cp $target/wasm32-unknown-unknown/wasm/wick_embed.wasm $folder/$name.wasm
+  cp $target/wasm32-unknown-unknown/$profile/wick_embed.wasm $folder/$name.wasm
   target/release/bindgen $folder/$name.wasm $folder
   mv $folder/${name}_bg.wasm $folder/module.wasm
 }
 
-# Optimizes one of them, if it is new: that takes more than a minute.
+# Optimizes one of them, if it is new.
 optimized() {
   local folder=build/glue/$1 features=() level=-O3
   sha256sum --check --status $folder/optimized.sha256 2>/dev/null && return
-  # It waits for the network, so it is small rather than fast.
-  [[ $1 != remote ]] || level=-Oz
-  [[ $1 != relaxed* ]] || features+=(--enable-relaxed-simd)
-  [[ $1 != *threads ]] || features+=(--enable-threads)
+  case $1 in
+    relaxed) features=(--enable-threads --enable-relaxed-simd) ;;
+    simd) features=(--enable-threads) ;;
+    # They wait for the network, or for Candle, so they are small rather than fast.
+    remote | reference) level=-Oz ;;
+  esac
   node pkg/node_modules/binaryen/bin/wasm-opt $level --strip-debug --strip-producers --enable-simd --enable-bulk-memory \
     --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
     "${features[@]}" $folder/module.wasm -o $folder/optimized.wasm
   sha256sum build.sh pkg/package-lock.json $folder/module.wasm $folder/optimized.wasm >$folder/optimized.sha256
 }
 
-# The engine's modules, into build/glue, and the glue of each kind.
-wasm() {
+setup_modules() {
   setup_wasm; setup_node; npm_ci pkg
   cargo build --locked -q --release -p bindgen
-  local variant jobs=()
-  for variant in "${VARIANTS[@]}"; do
-    say "building the WebAssembly module ($variant)"
-    module $variant
-    # Meanwhile the next one is compiled.
-    optimized $variant & jobs+=($!)
-  done
-  say "optimizing"
-  for job in "${jobs[@]}"; do wait $job; done
-  glue wick_embed plain relaxed
-  glue wick_embed_threads threads relaxed_threads
-  cp build/glue/remote/wick_remote.js build/glue/remote/wick_remote.d.ts pkg/src/
 }
 
-# Takes the glue of two builds, which must be the same but for a comment that numbers functions.
+# The named modules, into build/glue, and their glue.
+modules() {
+  local module jobs=() job
+  for module in "$@"; do
+    step "module: $module"
+    module $module
+    # Meanwhile the next one is compiled.
+    optimized $module & jobs+=($!)
+  done
+  step "modules: last optimization"
+  for job in "${jobs[@]}"; do wait $job; done
+  for module in "$@"; do glue $module; done
+}
+
+# The glue of a module. That of the engine's builds is the same but for a comment that numbers functions.
 glue() {
-  local code='/^ *\/\/ Cast intrinsic/d'
-  cmp <(sed "$code" build/glue/$2/$1.js) <(sed "$code" build/glue/$3/$1.js)
-  cp build/glue/$2/$1.js build/glue/$2/$1.d.ts pkg/src/
+  local name=${FILES[$1]%_bg.wasm} code='/^ *\/\/ Cast intrinsic/d'
+  name=${name%_relaxed}
+  if [[ $1 == simd && -f build/glue/relaxed/$name.js ]]; then
+    cmp <(sed "$code" build/glue/relaxed/$name.js) <(sed "$code" build/glue/simd/$name.js)
+  fi
+  cp build/glue/$1/$name.js build/glue/$1/$name.d.ts pkg/src/
+}
+
+wasm() { setup_modules; modules "${MODULES[@]}"; }
+
+# The package's scripts, and the named modules, into pkg/dist. With further arguments for the compiler of TypeScript.
+assemble() {
+  local modules=$1 module; shift
+  step "npm package"
+  rm -rf pkg/dist
+  npm --prefix pkg run --silent build -- "$@"
+  for module in $modules; do add_module $module; done
+}
+
+# A module and its glue beside the scripts, in pkg/dist or where it is said. Each appears whole, since a server may be serving already.
+add_module() {
+  local file=${FILES[$1]} name=${FILES[$1]%_bg.wasm} folder=${2:-pkg/dist} end
+  name=${name%_relaxed}
+  for end in js d.ts; do cp pkg/src/$name.$end $folder/.new && mv $folder/.new $folder/$name.$end; done
+  cp build/glue/$1/optimized.wasm $folder/.new && mv $folder/.new $folder/$file
 }
 
 # The npm package.
 pkg() {
   wasm
-  say "building the npm package"
-  rm -rf pkg/dist
-  npm --prefix pkg run --silent build
-  cp pkg/src/wick_*.js pkg/src/wick_*.d.ts pkg/dist/
-  local variant
-  for variant in "${VARIANTS[@]}"; do cp build/glue/$variant/optimized.wasm pkg/dist/${FILES[$variant]}; done
+  assemble "${MODULES[*]}"
   cp README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT pkg/
+}
+
+# The demo page with what is built so far, into build/site.
+page() {
+  rm -rf build/site
+  mkdir -p build/site/models build/site/wick-embed
+  cp -r www/. build/site/
+  cp pkg/dist/*.js pkg/dist/*.wasm build/site/wick-embed/
+  cp -r $MODEL build/site/models/
 }
 
 # The static demo page, complete, into build/site.
 www() {
-  pkg; distilled
-  rm -rf build/site
-  mkdir -p build/site/models
-  cp -r www/. build/site/
-  mkdir -p build/site/wick-embed && cp pkg/dist/*.js pkg/dist/*.wasm build/site/wick-embed/
-  cp -r $MODEL $STATIC build/site/models/
+  pkg; distilled; page
+  cp -r $STATIC build/site/models/
 }
 
 # ---- commands -----------------------------------------------------------------------------------------------------
 
+# Serves the page once the module that nearly every browser takes is built. The others, and the static model, are built meanwhile; a
+# request for one of them waits for it.
 demo() {
-  www
-  exec node tools/serve.mjs build/site "${PORT:-8080}"
+  step "set-up"
+  setup_modules; model
+  modules relaxed
+  # The glue of modules that come later is not there to be checked against yet.
+  assemble relaxed --noCheck
+  page
+  printf '%s\n' wick-embed/wick_{embed_bg,remote,reference} models/minilm-static/ >build/site/.coming
+  later >build/later.log 2>&1 &
+  local job=$!
+  trap 'kill $job 2>/dev/null || true' EXIT
+  told
+  node tools/serve.mjs build/site "${PORT:-8080}"
 }
 
-# Formatting, lints and types, without running anything.
+# What the demo builds while it serves.
+later() {
+  trap 'rm -f build/site/.coming' EXIT
+  local module
+  for module in simd remote reference; do
+    modules $module
+    add_module $module build/site/wick-embed
+  done
+  distilled
+  cp -r $STATIC build/site/models/.new && mv build/site/models/.new build/site/models/minilm-static
+}
+
+# The features that are tested natively: all but those that need a vendor's compiler (cuda, metal), and the second opinion, which is
+# tested in the page.
+ALL=serve,remote,webgpu
+
+# Formatting, lints, types and the crates of each build, without running anything.
 check() {
+  step "formatting and lints"
   setup_wasm; setup_node; npm_ci pkg
   cargo fmt --all --check
   # A newer compiler may have lints that are not known here: only where ours is used are they errors.
   local strict=; [[ -z ${CI:-} ]] || strict="-D warnings"
-  cargo clippy --locked --release --features cli,webgpu --all-targets -- $strict
-  cargo clippy --locked --release --target wasm32-unknown-unknown --no-default-features --features local,webgpu,remote --lib -- $strict
+  cargo clippy --locked --features $ALL --all-targets -- $strict
+  cargo clippy --locked --target wasm32-unknown-unknown --no-default-features --features local,webgpu,remote --lib -- $strict
+  cargo clippy --locked --target wasm32-unknown-unknown --no-default-features --features reference --lib -- $strict
+  step "feature sets"
+  local features
+  for features in "" remote local cli webgpu; do
+    cargo clippy --locked --no-default-features --features "$features" --lib --bins -- $strict
+  done
+  crates local,webgpu 115
+  crates remote 40
 }
 
+# Holds that a module is made of at most so many crates.
+crates() {
+  local count
+  count=$(cargo tree --locked -e normal --target wasm32-unknown-unknown --no-default-features --features $1 --prefix none |
+    sed 's/ (\*)$//' | sort -u | wc -l)
+  echo "crates of the module with the features $1: $count, at most $2" >&2
+  ((count <= $2))
+}
+
+# Two lanes, as there are two cores and either has long steps for one: what is native, and the modules.
 test_() {
+  step "set-up"
   setup
-  say "formatting and lints"
+  NATIVE=(--profile checks --features $ALL) WICK=target/checks/wick
+  pkg >build/pkg.log 2>&1 &
+  local job=$!
   check
+  step "native tests: compiling"
+  native --tests --bins
   distilled
-  say "native tests"
+  step "modules and package, the rest"
+  wait $job || { cat build/pkg.log >&2; return 1; }
+  cat build/pkg.log >&2
+  step "native tests"
   local gpu=; ! has_lavapipe || gpu=1
-  WICK_TEST_GPU=$gpu cargo test --locked --release --features cli,webgpu
-  www
-  say "page, package and Node"
-  node --test --test-concurrency=1 tests/web/*.test.mjs
+  WICK_TEST_GPU=$gpu cargo test --locked "${NATIVE[@]}"
+  step "page, package and Node"
+  page
+  cp -r $STATIC build/site/models/
+  WICK=$PWD/$WICK node tests/web/run.mjs
 }
 
 # Wick beside transformers.js, or with `native` as the first word beside ONNX Runtime, in one run; see tests/bench/README.md.
@@ -280,8 +391,9 @@ bench() {
   fi
   if [[ ${1:-} == native ]]; then
     shift
-    cargo build --locked --release --features cli,webgpu --bin wick
-    $work/venv/bin/python tests/bench/native.py --wick target/release/wick --model $MODEL --onnx $work/models/all-MiniLM-L6-v2 "$@"
+    NATIVE=(--release --features cli,webgpu)
+    native --bin wick
+    $work/venv/bin/python tests/bench/native.py --wick $WICK --model $MODEL --onnx $work/models/all-MiniLM-L6-v2 "$@"
     return
   fi
   pkg

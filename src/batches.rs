@@ -1,8 +1,8 @@
 //! The batches of a call: how large, in which order, and when to stop. Embedders, rerankers and distillation alike.
 
 use crate::{
+    call::{Watch, check},
     error::Result,
-    load::{Watch, check},
     ops::Effort,
     platform::{Clock, Pacer},
     text::Queue,
@@ -51,7 +51,7 @@ impl<'a> Batches<'a> {
     }
 
     /// The indices of the next one's texts, once the last one is computed; none at the end. Stops where the caller asked to.
-    pub async fn next<W: Watch>(&mut self, model: &impl Computes, watch: &W) -> Result<Option<Vec<usize>>> {
+    pub async fn next(&mut self, model: &impl Computes, watch: &dyn Watch) -> Result<Option<Vec<usize>>> {
         loop {
             if self.texts > 0 {
                 model.warnings().iter().for_each(|warning| watch.warned(warning));

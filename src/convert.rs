@@ -9,16 +9,16 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::{
+    call::{Role, Watch, check, invalid_option},
     embedder::{MODULES, PROMPTS},
     error::{Code, Error, Result},
     hub,
-    load::{OTHER_WEIGHTS, WEIGHTS, Watch, check, invalid_option, missing},
+    load::{OTHER_WEIGHTS, WEIGHTS, missing},
     model::pipeline::{self, Modules},
     platform::{
         Body, Files,
         native::{Directory, NewFolder, block_on},
     },
-    text::Role,
     weights::{CONVERTED_FROM, Dtype, Planned, Reader, Sink, TensorInfo, Values, Writer, scales_of, shards},
 };
 
@@ -51,7 +51,7 @@ struct Job {
 }
 
 /// Writes the model in folder `model` as a new one to `output`, where nothing may be yet. A call that fails leaves nothing there.
-pub fn convert<W: Watch>(model: &Path, output: &Path, options: &ConvertOptions, watch: &W) -> Result<Converted> {
+pub fn convert(model: &Path, output: &Path, options: &ConvertOptions, watch: &dyn Watch) -> Result<Converted> {
     if options.weights.as_deref().is_some_and(|file| file.ends_with(".gguf")) {
         let message =
             "a GGUF file's own configuration, tokenizer and pooling would be lost; the page loads the file itself";
@@ -103,8 +103,8 @@ pub fn convert<W: Watch>(model: &Path, output: &Path, options: &ConvertOptions, 
     Ok(Converted { files, before, after })
 }
 
-struct Progress<'a, W: Watch> {
-    watch: &'a W,
+struct Progress<'a> {
+    watch: &'a dyn Watch,
     done: u64,
     total: u64,
 }
@@ -204,12 +204,12 @@ impl Source<'_> {
     }
 
     /// Gives a file to a sink, as far as the sink wants it.
-    fn stream<S: Sink, W: Watch>(
+    fn stream<S: Sink>(
         &self,
         file: &str,
         sink: &mut S,
         is_enough: impl Fn(&S) -> bool,
-        mut progress: Option<&mut Progress<'_, W>>,
+        mut progress: Option<&mut Progress<'_>>,
     ) -> Result<()> {
         block_on(async {
             let mut body = self.files.open(file).await?.ok_or_else(|| missing(file))?;
@@ -230,11 +230,11 @@ impl Source<'_> {
     }
 
     /// Converts the files of a job, and gives the length of the new one.
-    fn convert<W: Watch>(&self, job: &Job, folder: &NewFolder, progress: &mut Progress<'_, W>) -> Result<u64> {
+    fn convert(&self, job: &Job, folder: &NewFolder, progress: &mut Progress<'_>) -> Result<u64> {
         let mut infos = Vec::new();
         for file in &job.from {
             let mut headers = Headers(None);
-            self.stream::<_, W>(file, &mut headers, |headers| headers.0.is_some(), None)?;
+            self.stream(file, &mut headers, |headers| headers.0.is_some(), None)?;
             infos.extend(headers.0.unwrap_or_default());
         }
         let plan = plan(&infos, job.dtype)?;

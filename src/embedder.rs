@@ -6,16 +6,21 @@ use std::num::NonZeroUsize;
 use crate::ops::candle::Candle;
 #[cfg(feature = "webgpu")]
 use crate::ops::gpu::Gpu;
+#[cfg(feature = "reference")]
+use crate::second_opinion::SecondOpinion;
 use crate::{
     batches::{Batches, Computes, Limits},
+    call::{
+        EncodeOptions, Output, OutputKind, Role, RolePrompts, Usage, Vectors, Watch, check, check_outputs,
+        invalid_option, normalize,
+    },
     error::{Code, Error, Result},
-    head::{OutputKind, QuantizedVectors, Vectors, normalize},
-    load::{CONFIG, Request, Session, TOKENIZER, Watch, architecture, check, fits, invalid_option},
-    model::{Architecture, StaticPlan, StaticTable, pipeline},
+    load::{CONFIG, Request, Session, TOKENIZER, fits, missing},
+    model::{Architecture, Config, StaticPlan, StaticTable, pipeline},
     ops::{BATCH_TOKENS, Device, Effort, Executor, Pooling, Processor, host::Host, on_executor},
     platform::{Files, Pacer},
     sparse::SparseVector,
-    text::{Batch, Encoded, Form, Prompts, Role, RolePrompts, Tokenizer},
+    text::{Batch, Encoded, Form, Prompts, Tokenizer},
     transformer::{DensePlan, Rows, Transformer, TransformerPlan},
     weights::Dtype,
 };
@@ -48,54 +53,6 @@ pub struct LoadOptions {
     pub weights: Option<String>,
 }
 
-/// What a call asks for. A [`Role`] alone is such a thing.
-#[derive(Debug, Clone, Default)]
-pub struct EncodeOptions {
-    /// What the texts are for, which decides the prompt.
-    pub role: Role,
-    /// Another prompt than the role's, put before each text as it stands.
-    pub prompt: Option<String>,
-    /// What to give of what the model was loaded for; all by default.
-    pub outputs: Option<Vec<OutputKind>>,
-    /// Keep the so many largest weights of each sparse vector.
-    pub top_k: Option<usize>,
-    /// Keep this many leading components of each dense vector; by default as the model was loaded.
-    pub dimensions: Option<usize>,
-    /// Whether dense vectors have unit length; by default as the model was loaded.
-    pub normalize: Option<bool>,
-}
-
-impl From<Role> for EncodeOptions {
-    fn from(role: Role) -> Self {
-        Self { role, ..Self::default() }
-    }
-}
-
-/// What a call used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Usage {
-    /// Tokens that went through the model, special tokens included. Of a remote provider what it says, and 0 if it says nothing.
-    pub tokens: usize,
-    /// Indices of the texts that were cut to the model's length; remote providers do not say.
-    pub truncated: Vec<usize>,
-}
-
-/// The result of [`Embedder::encode`]: for each text, in order, what the model gives and the call asked for.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Output {
-    /// A vector.
-    pub dense: Option<Vectors>,
-    /// A sparse vector over the vocabulary.
-    pub sparse: Option<Vec<SparseVector>>,
-    /// A vector of small integers or bits, in place of `dense`, where a remote provider was asked for them.
-    pub quantized: Option<QuantizedVectors>,
-    /// A vector for each token but the first.
-    pub tokens: Option<Vec<Vectors>>,
-    pub usage: Usage,
-}
-
 /// A token as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
@@ -107,6 +64,8 @@ pub struct Token {
 /// What computes.
 enum Model {
     Transformer(OnExecutor),
+    #[cfg(feature = "reference")]
+    SecondOpinion(SecondOpinion),
     Static {
         table: StaticTable<Host>,
         /// Median length of a token's string, by which Model2Vec cuts texts; none for sentence-transformers' own tables.
@@ -138,7 +97,7 @@ pub struct Embedder {
 impl Embedder {
     /// Loads a model from its files: `config.json`, `tokenizer.json` and its weights, and where present those of the
     /// sentence-transformers layout. The usual ones are opened at once; weights are packed while they arrive.
-    pub async fn load<F: Files, W: Watch>(files: &F, options: &LoadOptions, watch: &W) -> Result<Self> {
+    pub async fn load<F: Files>(files: &F, options: &LoadOptions, watch: &dyn Watch) -> Result<Self> {
         let request = Request {
             device: options.device,
             threads: options.threads,
@@ -155,6 +114,10 @@ impl Embedder {
             modules.static_table = Some(String::new());
         }
         let mut embedder = match &modules.static_table {
+            Some(_) if request.device == Device::CandleTransformers => {
+                let message = "candle-transformers has no static models";
+                return Err(Error::new(Code::UnsupportedModel, MODULES, message));
+            }
             Some(folder) => {
                 // Model2Vec's settings, in its own layout or in that of sentence-transformers, which has tables of its own too.
                 let is_model2vec = listed.is_none() || pipeline::is_static(config.as_deref(), false);
@@ -162,9 +125,9 @@ impl Embedder {
                 Self::load_static(&mut session, folder, settings, options, &request, modules.normalize).await?
             }
             None => {
-                let architecture = architecture(config.as_deref())?;
+                let config = config.ok_or_else(|| missing(CONFIG))?;
                 let listed = listed.is_some();
-                Self::load_transformer(&mut session, architecture, &modules, listed, options, &request).await?
+                Self::load_transformer(&mut session, &config, &modules, listed, options, &request).await?
             }
         };
         let name = session.name();
@@ -178,14 +141,15 @@ impl Embedder {
         Ok(embedder)
     }
 
-    async fn load_transformer<F: Files, W: Watch>(
-        session: &mut Session<'_, F, W>,
-        architecture: Architecture,
+    async fn load_transformer<F: Files>(
+        session: &mut Session<'_, F>,
+        config: &[u8],
         modules: &pipeline::Modules,
         listed: bool,
         options: &LoadOptions,
         request: &Request,
     ) -> Result<Self> {
+        let architecture = Architecture::from_config(&Config::from_bytes(config)?)?;
         let asked = |kind| options.outputs.as_ref().is_none_or(|outputs| outputs.contains(&kind));
         let named = |kind| options.outputs.as_ref().is_some_and(|outputs| outputs.contains(&kind));
         // A masked language model without a list of stages is taken for what sentence-transformers takes it: SPLADE.
@@ -237,6 +201,14 @@ impl Embedder {
             }),
             normalize: options.normalize,
         };
+        #[cfg(feature = "reference")]
+        if request.device == Device::CandleTransformers {
+            let opinion = SecondOpinion::load(session, config, plan, request).await?;
+            let outputs = opinion.outputs();
+            check_outputs(options.outputs.as_deref(), &outputs)?;
+            let model = Model::SecondOpinion(opinion);
+            return Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs });
+        }
         let transformer = match Executor::open(request.device, request.threads).await? {
             Executor::Cpu(ops) => OnExecutor::Cpu(Box::new(Transformer::load(session, ops, plan, request).await?)),
             #[cfg(feature = "candle")]
@@ -261,8 +233,8 @@ impl Embedder {
         Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs })
     }
 
-    async fn load_static<F: Files, W: Watch>(
-        session: &mut Session<'_, F, W>,
+    async fn load_static<F: Files>(
+        session: &mut Session<'_, F>,
         folder: &str,
         settings: Option<&[u8]>,
         options: &LoadOptions,
@@ -302,11 +274,11 @@ impl Embedder {
 
     /// Encodes texts, each with the prompt that the model has for its role. Results come in the order of the texts, whatever
     /// order they were computed in; a text's vectors do not depend on the others.
-    pub async fn encode<T: AsRef<str>, W: Watch>(
+    pub async fn encode<T: AsRef<str>>(
         &self,
         texts: &[T],
         options: impl Into<EncodeOptions>,
-        watch: &W,
+        watch: &dyn Watch,
     ) -> Result<Output> {
         let options = options.into();
         self.check(&options)?;
@@ -335,11 +307,11 @@ impl Embedder {
     }
 
     /// Encodes prepared texts. Role and prompt of the options are not looked at: they are in the texts.
-    pub async fn encode_prepared<W: Watch>(
+    pub async fn encode_prepared(
         &self,
         encoded: &[Encoded],
         options: &EncodeOptions,
-        watch: &W,
+        watch: &dyn Watch,
     ) -> Result<Output> {
         self.check(options)?;
         let wanted = |kind| {
@@ -381,8 +353,8 @@ impl Embedder {
         let prompt = prompt.unwrap_or_else(|| self.prompts.prefix(role));
         let text = if self.prompts.strip { text.trim() } else { text };
         match &self.model {
-            Model::Transformer(_) => self.tokenizer.encode(prompt, text, self.pool_prompt),
             Model::Static { median, .. } => self.tokenizer.encode_words(&format!("{prompt}{text}"), *median),
+            _ => self.tokenizer.encode(prompt, text, self.pool_prompt),
         }
     }
 
@@ -399,6 +371,8 @@ impl Embedder {
                 let width = on_executor!(OnExecutor, transformer, model => model.dimensions());
                 width.unwrap_or(self.tokenizer.id_bound() as usize)
             }
+            #[cfg(feature = "reference")]
+            Model::SecondOpinion(opinion) => opinion.dimensions().unwrap_or(self.tokenizer.id_bound() as usize),
         }
     }
 
@@ -412,6 +386,8 @@ impl Embedder {
         match &self.model {
             Model::Static { .. } => &[],
             Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.pooling()),
+            #[cfg(feature = "reference")]
+            Model::SecondOpinion(opinion) => opinion.pooling(),
         }
     }
 
@@ -423,6 +399,19 @@ impl Embedder {
     /// What the model gives.
     pub fn outputs(&self) -> &[OutputKind] {
         &self.outputs
+    }
+
+    /// What computed the last batch: with [`Device::Auto`] the processor or a GPU. A static model's table is the processor's.
+    pub fn device(&self) -> Device {
+        match &self.model {
+            Model::Static { .. } => Device::Cpu,
+            #[cfg(feature = "reference")]
+            Model::SecondOpinion(_) => Device::CandleTransformers,
+            #[cfg(feature = "candle")]
+            Model::Transformer(OnExecutor::Candle(transformer)) => transformer.ops().device(),
+            Model::Transformer(_) if self.is_on_gpu() => Device::WebGpu,
+            Model::Transformer(_) => Device::Cpu,
+        }
     }
 
     /// Whether a GPU computed the last batch, by WebGPU.
@@ -474,6 +463,11 @@ impl Model {
                 let (top_k, unit) = (options.top_k, options.normalize);
                 on_executor!(OnExecutor, transformer, transformer => transformer.fill(rows, &batch, indices, top_k, unit).await?);
             }
+            #[cfg(feature = "reference")]
+            Model::SecondOpinion(opinion) => {
+                let batch = Batch::pack(indices.iter().map(|&index| &encoded[index]));
+                opinion.fill(rows, &batch, indices, options.top_k, options.normalize)?;
+            }
         }
         Ok(())
     }
@@ -482,7 +476,7 @@ impl Model {
     fn token_width(&self) -> usize {
         match self {
             Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.token_width()),
-            Model::Static { .. } => 1,
+            _ => 1,
         }
     }
 }
@@ -491,7 +485,7 @@ impl Computes for Model {
     fn limits(&self) -> Limits {
         match self {
             Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.limits()),
-            Model::Static { .. } => Limits { tokens: BATCH_TOKENS, texts: usize::MAX },
+            _ => Limits { tokens: BATCH_TOKENS, texts: usize::MAX },
         }
     }
 
@@ -506,13 +500,13 @@ impl Computes for Model {
     fn warnings(&self) -> Vec<String> {
         match self {
             Model::Transformer(transformer) => on_executor!(OnExecutor, transformer, model => model.warnings()),
-            Model::Static { .. } => Vec::new(),
+            _ => Vec::new(),
         }
     }
 }
 
-async fn pooling_config<F: Files, W: Watch>(
-    session: &mut Session<'_, F, W>,
+async fn pooling_config<F: Files>(
+    session: &mut Session<'_, F>,
     modules: &pipeline::Modules,
 ) -> Result<pipeline::PoolingConfig> {
     match &modules.pooling {
@@ -531,8 +525,8 @@ async fn pooling_config<F: Files, W: Watch>(
 }
 
 /// The configuration of each Dense stage, with its file.
-async fn dense_configs<F: Files, W: Watch>(
-    session: &mut Session<'_, F, W>,
+async fn dense_configs<F: Files>(
+    session: &mut Session<'_, F>,
     modules: &pipeline::Modules,
 ) -> Result<Vec<(String, pipeline::DenseConfig)>> {
     let mut configs = Vec::with_capacity(modules.projections.len());
@@ -548,20 +542,6 @@ fn check_dimensions(asked: usize, width: usize) -> Result<()> {
     match (1..=width).contains(&asked) {
         true => Ok(()),
         false => Err(invalid_option("dimensions", format!("{asked} is not between 1 and {width}"))),
-    }
-}
-
-pub(crate) fn check_outputs(asked: Option<&[OutputKind]>, given: &[OutputKind]) -> Result<()> {
-    let absent = |kind: &&OutputKind| !given.contains(kind);
-    match asked {
-        Some([]) => Err(invalid_option("outputs", "it is empty".to_owned())),
-        Some(asked) => match asked.iter().find(absent) {
-            None => Ok(()),
-            Some(kind) => {
-                Err(invalid_option("outputs", format!("{kind:?} is not among what the model gives: {given:?}")))
-            }
-        },
-        None => Ok(()),
     }
 }
 

@@ -17,52 +17,73 @@
 //! # }
 //! ```
 
+#[cfg(feature = "local")]
 mod batches;
 #[cfg(all(target_arch = "wasm32", any(feature = "local", feature = "remote")))]
 mod bindings;
+#[cfg(feature = "local")]
 pub mod bm25;
+pub mod call;
 // Both write folders, which only a program on a disk does; `serve`, below, is one too.
 #[cfg(feature = "cli")]
 pub mod convert;
 #[cfg(feature = "cli")]
 pub mod distill;
+#[cfg(feature = "local")]
 pub mod embedder;
+#[cfg(feature = "local")]
 pub mod encoder;
 pub mod error;
 #[cfg(feature = "webgpu")]
 #[cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync, reason = "natively it is both"))]
 pub mod gpu;
+#[cfg(feature = "local")]
 pub mod head;
 pub mod hub;
+#[cfg(feature = "local")]
 #[allow(unsafe_code, reason = "the one place for instructions and shared memory; each use says why it is sound")]
 #[allow(clippy::needless_range_loop, reason = "tiles index several arrays by one count, and shapes are many arguments")]
 #[allow(clippy::too_many_arguments, reason = "as above")]
 pub mod kernels;
+#[cfg(feature = "local")]
 pub mod load;
+#[cfg(feature = "local")]
 pub mod model;
+#[cfg(feature = "local")]
 #[cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync, reason = "as above"))]
 pub mod ops;
 pub mod platform;
 pub mod provider;
 pub mod remote;
+#[cfg(feature = "local")]
 pub mod rerank;
 pub mod score;
-#[cfg(feature = "cli")]
+#[cfg(feature = "reference")]
+mod second_opinion;
+#[cfg(feature = "serve")]
 pub mod serve;
 pub mod sparse;
+#[cfg(feature = "local")]
 pub mod text;
+#[cfg(feature = "local")]
 mod transformer;
+#[cfg(feature = "local")]
 pub mod weights;
 
-pub use bm25::Bm25;
-pub use embedder::{Embedder, EncodeOptions, LoadOptions, Output, Token, Usage};
+pub use call::{
+    EncodeOptions, Output, OutputDtype, OutputKind, QuantizedValues, QuantizedVectors, Ranked, Role, RolePrompts,
+    Usage, Vectors, Watch,
+};
 pub use error::{Code, Error, ProviderError, Result};
-pub use head::{OutputDtype, OutputKind, QuantizedValues, QuantizedVectors, Vectors};
-pub use load::Watch;
-pub use ops::Device;
 pub use provider::{Key, Provider, RemoteOptions};
 pub use remote::{RemoteEmbedder, RemoteReranker};
-pub use rerank::{Ranked, RerankOptions, Reranker};
 pub use sparse::SparseVector;
-pub use text::{Role, RolePrompts};
-pub use weights::Dtype;
+
+#[cfg(feature = "local")]
+pub use {
+    bm25::Bm25,
+    embedder::{Embedder, LoadOptions, Token},
+    ops::Device,
+    rerank::{RerankOptions, Reranker},
+    weights::Dtype,
+};

@@ -9,6 +9,7 @@ use crate::ops::candle::Candle;
 #[cfg(feature = "webgpu")]
 use crate::ops::{auto::Auto, gpu::Gpu};
 use crate::{
+    call::{Watch, check, invalid_option},
     error::{Code, Error, Result},
     model::{Architecture, Config, Network, NetworkPlan, Purpose, pipeline},
     ops::{Device, Executor, Ops, Pack, Processor},
@@ -34,26 +35,6 @@ pub const WEIGHTS: &str = "model.safetensors";
 pub const OTHER_WEIGHTS: [&str; 3] =
     ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
-/// What a long call tells its caller, and asks.
-pub trait Watch {
-    /// Bytes of all files so far, and of all files in total where servers said.
-    fn loaded(&self, _loaded: u64, _total: Option<u64>, _file: &str) {}
-
-    /// What went otherwise than was asked, and how it goes on: nothing is lost by it but time.
-    fn warned(&self, _message: &str) {}
-
-    /// Texts done so far.
-    fn encoded(&self, _done: usize, _total: usize) {}
-
-    /// Whether to stop. Asked between chunks of a file and between batches.
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
-
-/// Sees nothing and never stops.
-impl Watch for () {}
-
 /// What embedders and rerankers are asked for alike.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -65,18 +46,18 @@ pub struct Request {
 }
 
 /// A model's files, with progress over all of them.
-pub struct Session<'a, F: Files, W: Watch> {
+pub struct Session<'a, F: Files> {
     files: &'a F,
-    meter: Meter<'a, W>,
+    meter: Meter<'a>,
     /// Opened at once when the load began, so that downloads overlap.
     opened: Vec<(&'static str, Option<F::Body>)>,
     /// What a GGUF file says of itself, which stands in for files that are not there.
     described: Option<Described>,
 }
 
-impl<'a, F: Files, W: Watch> Session<'a, F, W> {
+impl<'a, F: Files> Session<'a, F> {
     /// Opens the files that nearly every model has, and `more`.
-    pub async fn open(files: &'a F, watch: &'a W, request: &Request, more: &[&'static str]) -> Result<Self> {
+    pub async fn open(files: &'a F, watch: &'a dyn Watch, request: &Request, more: &[&'static str]) -> Result<Self> {
         let mut names = vec![CONFIG, TOKENIZER, TOKENIZER_CONFIG, TRANSFORMER];
         names.extend(more);
         if request.weights.is_none() {
@@ -352,27 +333,14 @@ pub fn missing(file: &str) -> Error {
     Error::new(Code::MissingFile, file, "the model has no such file")
 }
 
-/// The error for an option that cannot be honoured.
-pub fn invalid_option(name: &str, message: String) -> Error {
-    Error::new(Code::InvalidOption, name, message)
-}
-
-/// Stops where the caller asked to.
-pub fn check(watch: &impl Watch) -> Result<()> {
-    match watch.cancelled() {
-        true => Err(Error::new(Code::Aborted, "embedder", "the caller asked to stop")),
-        false => Ok(()),
-    }
-}
-
 /// Counts the bytes of all files.
-struct Meter<'a, W: Watch> {
-    watch: &'a W,
+struct Meter<'a> {
+    watch: &'a dyn Watch,
     /// Name, bytes so far, and how many there will be.
     files: Vec<(String, u64, Option<u64>)>,
 }
 
-impl<W: Watch> Meter<'_, W> {
+impl Meter<'_> {
     fn expect(&mut self, file: &str, body: &impl Body) {
         self.files.push((file.to_owned(), 0, body.length()));
     }

@@ -5,13 +5,10 @@ use std::{future::Future, pin::pin, time::Duration};
 use futures_util::future::{Either, select};
 
 use crate::{
-    embedder::{Embedder, EncodeOptions, Output, Usage, check_outputs},
+    call::{EncodeOptions, Output, OutputKind, Ranked, Usage, Watch, check, check_outputs, rank},
     error::{Code, Error, Result},
-    head::OutputKind,
-    load::{Watch, check},
     platform::{Http, sleep},
     provider::{Call, Driver, RemoteOptions, Rows, refuse_empty},
-    rerank::{Ranked, Reranker},
 };
 
 /// How long until a caller who asks to stop is heard.
@@ -28,30 +25,37 @@ pub struct RemoteReranker<H> {
     driver: Driver<H>,
 }
 
-impl Embedder {
-    /// A provider's model. Nothing is sent before the first call; options that the provider cannot honour are refused here.
+#[cfg(feature = "local")]
+impl crate::Embedder {
+    /// [`RemoteEmbedder::new`].
     pub fn remote<H: Http>(http: H, options: RemoteOptions) -> Result<RemoteEmbedder<H>> {
-        let outputs = options.outputs.clone().unwrap_or_else(|| vec![OutputKind::Dense]);
-        Ok(RemoteEmbedder { driver: Driver::embedder(http, options)?, outputs })
+        RemoteEmbedder::new(http, options)
     }
 }
 
-impl Reranker {
-    /// As [`Embedder::remote`].
+#[cfg(feature = "local")]
+impl crate::Reranker {
+    /// [`RemoteReranker::new`].
     pub fn remote<H: Http>(http: H, options: RemoteOptions) -> Result<RemoteReranker<H>> {
-        Ok(RemoteReranker { driver: Driver::reranker(http, options)? })
+        RemoteReranker::new(http, options)
     }
 }
 
 impl<H: Http> RemoteEmbedder<H> {
-    /// Encodes texts, as [`Embedder::encode`] does: one result for each, in their order. A call needs about as many requests as
+    /// A provider's model. Nothing is sent before the first call; options that the provider cannot honour are refused here.
+    pub fn new(http: H, options: RemoteOptions) -> Result<Self> {
+        let outputs = options.outputs.clone().unwrap_or_else(|| vec![OutputKind::Dense]);
+        Ok(Self { driver: Driver::embedder(http, options)?, outputs })
+    }
+
+    /// Encodes texts, as a local embedder does: one result for each, in their order. A call needs about as many requests as
     /// the provider's limits make of the texts, several at a time; if one of them fails for good so does the call. Texts that are
     /// empty are refused.
-    pub async fn encode<T: AsRef<str>, W: Watch>(
+    pub async fn encode<T: AsRef<str>>(
         &self,
         texts: &[T],
         options: impl Into<EncodeOptions>,
-        watch: &W,
+        watch: &dyn Watch,
     ) -> Result<Output> {
         let EncodeOptions { role, prompt, outputs, top_k, dimensions, normalize } = options.into();
         if dimensions.is_some() || normalize.is_some() {
@@ -113,14 +117,19 @@ impl<H: Http> RemoteEmbedder<H> {
 }
 
 impl<H: Http> RemoteReranker<H> {
-    /// Scores and orders documents, as [`Reranker::rerank`] does. Long lists are split only where a document's score does not depend
+    /// As [`RemoteEmbedder::new`].
+    pub fn new(http: H, options: RemoteOptions) -> Result<Self> {
+        Ok(Self { driver: Driver::reranker(http, options)? })
+    }
+
+    /// Scores and orders documents, as a local reranker does. Long lists are split only where a document's score does not depend
     /// on the others.
-    pub async fn rerank<T: AsRef<str>, W: Watch>(
+    pub async fn rerank<T: AsRef<str>>(
         &self,
         query: &str,
         documents: &[T],
         top_k: Option<usize>,
-        watch: &W,
+        watch: &dyn Watch,
     ) -> Result<Vec<Ranked>> {
         let texts: Vec<String> = documents.iter().map(|document| document.as_ref().to_owned()).collect();
         let call = Call::Rerank { query, top: top_k };
@@ -129,10 +138,7 @@ impl<H: Http> RemoteReranker<H> {
         let Rows::Scores(scores) = gathered.rows else {
             return Err(Error::new(Code::InvalidResponse, "rerank", "vectors are no scores"));
         };
-        let mut ranked: Vec<Ranked> = scores.into_iter().map(|(index, score)| Ranked { index, score }).collect();
-        ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
-        ranked.truncate(top_k.unwrap_or(usize::MAX));
-        Ok(ranked)
+        Ok(rank(scores, top_k))
     }
 
     /// How the provider is spoken to.
@@ -142,7 +148,7 @@ impl<H: Http> RemoteReranker<H> {
 }
 
 /// Waits for a result, or until the caller asks to stop, which ends what is under way.
-async fn unless_stopped<T, W: Watch>(watch: &W, work: impl Future<Output = Result<T>>) -> Result<T> {
+async fn unless_stopped<T>(watch: &dyn Watch, work: impl Future<Output = Result<T>>) -> Result<T> {
     check(watch)?;
     let stopped = async {
         while !watch.cancelled() {

@@ -6,8 +6,9 @@ use std::num::NonZeroUsize;
 use crate::ops::auto::{Auto, Subject};
 use crate::{
     batches::{Batches, Computes, Limits},
+    call::{Ranked, Watch, check, invalid_option, rank},
     error::Result,
-    load::{AnyEngine, CONFIG, Engine, Request, Session, Watch, architecture, check, invalid_option},
+    load::{AnyEngine, CONFIG, Engine, Request, Session, architecture},
     model::Purpose,
     ops::{Device, Effort, Ops, on_executor},
     platform::{Files, Pacer},
@@ -37,14 +38,6 @@ pub struct RerankOptions {
     pub weights: Option<String>,
 }
 
-/// A document's place in the order.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ranked {
-    /// Which of the documents.
-    pub index: usize,
-    pub score: f32,
-}
-
 /// A loaded cross-encoder.
 pub struct Reranker {
     engine: AnyEngine,
@@ -55,7 +48,7 @@ pub struct Reranker {
 
 impl Reranker {
     /// Loads a model from its files: `config.json`, `tokenizer.json` and its weights.
-    pub async fn load<F: Files, W: Watch>(files: &F, options: &RerankOptions, watch: &W) -> Result<Self> {
+    pub async fn load<F: Files>(files: &F, options: &RerankOptions, watch: &dyn Watch) -> Result<Self> {
         let request = Request {
             device: options.device,
             threads: options.threads,
@@ -83,12 +76,12 @@ impl Reranker {
     }
 
     /// Scores each document for the query and orders them, best first, equal ones as they came; at most `top_k` of them.
-    pub async fn rerank<T: AsRef<str>, W: Watch>(
+    pub async fn rerank<T: AsRef<str>>(
         &self,
         query: &str,
         documents: &[T],
         top_k: Option<usize>,
-        watch: &W,
+        watch: &dyn Watch,
     ) -> Result<Vec<Ranked>> {
         let mut pacer = Pacer::new();
         let query = self.tokenizer.half_pair(query)?;
@@ -99,7 +92,7 @@ impl Reranker {
             pacer.breathe().await;
         }
         let scores = self.score_prepared(&pairs, None, watch).await?;
-        Ok(rank(scores, top_k))
+        Ok(rank(scores.into_iter().enumerate(), top_k))
     }
 
     /// What [`rerank`](Self::rerank) makes of query and documents first: a pair for each document.
@@ -113,11 +106,11 @@ impl Reranker {
     }
 
     /// The score of each prepared pair, in their order. `normalize`: whether scores are between 0 and 1, other than loaded.
-    pub async fn score_prepared<W: Watch>(
+    pub async fn score_prepared(
         &self,
         pairs: &[Encoded],
         normalize: Option<bool>,
-        watch: &W,
+        watch: &dyn Watch,
     ) -> Result<Vec<f32>> {
         let sigmoid = normalize.unwrap_or(self.sigmoid);
         let lengths: Vec<usize> = pairs.iter().map(|pair| pair.ids.len()).collect();
@@ -132,6 +125,16 @@ impl Reranker {
             }
         }
         Ok(scores)
+    }
+
+    /// What computed the last batch: with [`Device::Auto`] the processor or a GPU.
+    pub fn device(&self) -> Device {
+        match &self.engine {
+            #[cfg(feature = "candle")]
+            AnyEngine::Candle(engine) => engine.ops.device(),
+            _ if self.is_on_gpu() => Device::WebGpu,
+            _ => Device::Cpu,
+        }
     }
 
     /// Whether a GPU computed the last batch, by WebGPU.
@@ -152,14 +155,6 @@ impl Reranker {
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
     }
-}
-
-/// Best first, equal ones as they came; at most `top_k` of them.
-pub fn rank(scores: Vec<f32>, top_k: Option<usize>) -> Vec<Ranked> {
-    let mut ranked: Vec<_> = scores.into_iter().enumerate().map(|(index, score)| Ranked { index, score }).collect();
-    ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
-    ranked.truncate(top_k.unwrap_or(usize::MAX));
-    ranked
 }
 
 fn logistic(logit: f32) -> f32 {

@@ -4,9 +4,10 @@
 use crate::ops::auto::{Auto, Subject};
 use crate::{
     batches::Limits,
+    call::{OutputKind, Vectors},
     error::{Code, Error, Result},
-    head::{Colbert, Dense, Lexical, OutputKind, Projection, Splade, Vectors},
-    load::{Engine, Request, Session, Watch},
+    head::{Colbert, Dense, Lexical, Projection, Splade},
+    load::{Engine, Request, Session},
     model::{Architecture, LinearPlan, Purpose, pipeline::DenseConfig},
     ops::{Ops, Pooling},
     platform::Files,
@@ -64,8 +65,8 @@ pub struct Rows {
 
 impl<O: Ops + Clone> Transformer<O> {
     /// Reads the network and its heads.
-    pub async fn load<F: Files, W: Watch>(
-        session: &mut Session<'_, F, W>,
+    pub async fn load<F: Files>(
+        session: &mut Session<'_, F>,
         ops: O,
         plan: TransformerPlan<'_>,
         request: &Request,
@@ -223,7 +224,7 @@ impl<O: Ops> Transformer<O> {
     }
 
     /// What it computes on.
-    #[cfg(feature = "webgpu")]
+    #[cfg(any(feature = "candle", feature = "webgpu"))]
     pub fn ops(&self) -> &O {
         &self.engine.ops
     }

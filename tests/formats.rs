@@ -1,6 +1,7 @@
 //! Weights as torch and llama.cpp's gguf package write them, and such files damaged.
 #![allow(unsafe_code)] // the allocator below
 
+#[path = "it/common.rs"]
 mod common;
 
 use std::{

@@ -1,6 +1,6 @@
 // node tools/serve.mjs FOLDER [PORT]: a static server on localhost for the demo page and the tests.
 import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,6 +15,21 @@ const TYPES = {
   ".wasm": "application/wasm",
 };
 
+/** While a folder is still being filled this file in it has the beginnings of the paths that are to come, one a line. */
+const COMING = ".coming";
+
+/** What is known of a file; one that is still to come is waited for. */
+async function found(root, path) {
+  for (;;) {
+    // In this order: what came last is there when the list is gone.
+    const coming = await readFile(join(root, COMING), "utf8").catch(() => "");
+    const info = await stat(path).catch(() => undefined);
+    const relative = path.slice(root.length + 1).replaceAll(sep, "/");
+    if (info || !coming.split("\n").some((start) => start && relative.startsWith(start))) return info;
+    await new Promise((done) => setTimeout(done, 500));
+  }
+}
+
 /** Serves the files of `folder`; with port 0 on any free port. `intercept` may answer a request first (for tests). */
 export function serve(folder, port = 0, intercept = async () => false) {
   const root = resolve(folder);
@@ -24,7 +39,7 @@ export function serve(folder, port = 0, intercept = async () => false) {
       const { pathname } = new URL(request.url, "http://localhost");
       let path = normalize(join(root, decodeURIComponent(pathname)));
       if (path !== root && !path.startsWith(root + sep)) return response.writeHead(403).end();
-      let info = await stat(path).catch(() => undefined);
+      let info = await found(root, path);
       if (info?.isDirectory()) info = await stat((path = join(path, "index.html"))).catch(() => undefined);
       if (!info) return response.writeHead(404, { "content-type": "text/plain" }).end("not found");
       response.writeHead(200, {

@@ -1,9 +1,25 @@
 import type { Client } from "./client.js";
+import { WickError } from "./errors.js";
 import { Model, load, type Host } from "./model.js";
-import { list, only, pick } from "./options.js";
+import { invalid, list, only, pick } from "./options.js";
 import type { Encoded, LoadCall, Loaded, TokenRows } from "./protocol.js";
 import { spans, sparseRows } from "./sparse.js";
-import type { Device, EncodeOptions, LoadOptions, Output, OutputKind, QuantizedVectors, Role, Source, TokenizeOptions, Tokens } from "./types.js";
+import type {
+  Agreement,
+  Device,
+  EncodeOptions,
+  LoadOptions,
+  Output,
+  OutputKind,
+  QuantizedVectors,
+  Role,
+  Source,
+  TokenizeOptions,
+  Tokens,
+  Verification,
+  VerifyOptions,
+} from "./types.js";
+import { agreement } from "./verify.js";
 
 /** What makes vectors of texts, here or at a provider's. */
 export abstract class TextEmbedder extends Model {
@@ -75,9 +91,11 @@ export abstract class EmbedderBase extends TextEmbedder {
   readonly dimensions: number;
   /** Most tokens of a text, special tokens included; what is longer is cut. */
   readonly maxTokens: number;
+  readonly #origin: Origin;
 
-  protected constructor(client: Client, loaded: Loaded) {
+  protected constructor([client, loaded]: [Client, Loaded], source: Source, options: LoadOptions) {
     super(client, loaded.outputs);
+    this.#origin = { ...(isKept(source) && { source }), options };
     this.#device = loaded.device;
     this.threads = loaded.threads;
     this.dimensions = loaded.dimensions;
@@ -101,6 +119,45 @@ export abstract class EmbedderBase extends TextEmbedder {
     return tokenized.map(([ids, strings]) => ({ ids, strings }));
   }
 
+  /** Loads the same kind of embedder. */
+  protected abstract another(source: Source, options: LoadOptions): Promise<EmbedderBase>;
+
+  /**
+   * Encodes texts here, and once more with Candle, in a module of its own that is fetched for it (1.6 MB), and tells how alike the
+   * results are. For that the model is loaded again, one time or two, and given back.
+   *
+   * ```js
+   * const { reference } = await embedder.verify(["The weather is lovely today."]);
+   * reference.dense.cosines; // [0.9999999]
+   * ```
+   */
+  async verify(texts: readonly string[], options: VerifyOptions = {}): Promise<Verification> {
+    only(options, ["role", "source", "wasm", "onProgress", "signal"]);
+    const { role = "plain", source = this.#origin.source, wasm, onProgress, signal } = options;
+    const { role: checked = "plain" } = pick({ role }, "role");
+    if (source === undefined) throw invalid("source", "the model was loaded from bytes, which are not kept: give them again");
+    const copied = list(texts);
+    const by = (embedder: EmbedderBase) => embedder[METHODS[checked]](copied, signal && { signal });
+    const ours = await by(this);
+    const { wasm: _, signal: __, onProgress: ___, dtype, ...kept } = this.#origin.options;
+    const beside = async (device: Device, more: LoadOptions): Promise<Agreement> => {
+      const given = { ...kept, ...more, device, ...(wasm !== undefined && { wasm }), ...(onProgress && { onProgress }), ...(signal && { signal }) };
+      const other = await this.another(source, given);
+      try {
+        return agreement(ours, await by(other));
+      } finally {
+        other.dispose();
+      }
+    };
+    const reference = await beside("reference", dtype === undefined ? {} : { dtype });
+    try {
+      return { reference, candleTransformers: await beside("candle-transformers", {}) };
+    } catch (error) {
+      if (error instanceof WickError && error.code === "unsupported_model") return { reference };
+      throw error;
+    }
+  }
+
   protected override strings(indices: Uint32Array): Promise<string[]> {
     return this.client.call({ kind: "decode", indices });
   }
@@ -108,6 +165,20 @@ export abstract class EmbedderBase extends TextEmbedder {
   protected override received({ device }: Encoded): void {
     if (device) this.#device = device;
   }
+}
+
+/** Where a model came from, for loading it once more. */
+interface Origin {
+  source?: Source;
+  options: LoadOptions;
+}
+
+const METHODS = { plain: "encode", query: "encodeQueries", document: "encodeDocuments" } as const;
+
+/** Whether a source may be remembered: bytes would stay in memory with it. */
+function isKept(source: Source): boolean {
+  if (typeof source === "string" || source instanceof URL) return true;
+  return Object.values(source).every((file) => !(file instanceof ArrayBuffer || ArrayBuffer.isView(file)));
 }
 
 /** Equally wide rows, as views. */

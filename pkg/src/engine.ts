@@ -3,17 +3,12 @@
 import { crashed } from "./compile.js";
 import { isFailure, type Failure } from "./errors.js";
 import { startHelpers, threadsWanted, type Helpers } from "./helpers.js";
-import { start, type Glue, type Started } from "./module.js";
+import { start, type Started } from "./module.js";
 import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
 import type { Runtime } from "./runtime.js";
 import type { Device } from "./types.js";
-import type { Bm25Engine, EmbedderEngine, RerankerEngine } from "./wick_embed_threads.js";
-
-/**
- * Why the module of this thread can no longer be used. All engines of a thread share one module, so one trap ends them all;
- * in a worker there is only one.
- */
-let crash: Failure | undefined;
+import type { Kind } from "./variants.js";
+import type { Bm25Engine, EmbedderEngine, RerankerEngine } from "./wick_embed.js";
 
 type Answer = Answers[keyof Answers];
 type Send = (reply: Reply, transfer: ArrayBuffer[]) => void;
@@ -24,7 +19,8 @@ export class EngineHost {
   readonly #helpers: Helpers | undefined;
   readonly #aborts = new Map<number, AbortController>();
   #queue: Promise<void> = Promise.resolve();
-  #glue: Glue | undefined;
+  /** All engines of a thread share one module of a kind, so one trap ends them all; in a worker there is only one. */
+  #started: Started | undefined;
   /** What the first call loaded. */
   #model: EmbedderEngine | RerankerEngine | Bm25Engine | undefined;
   /** Loads the model again, where a GPU may be lost that alone holds its weights. */
@@ -61,13 +57,13 @@ export class EngineHost {
   dispose(): void {
     for (const abort of this.#aborts.values()) abort.abort();
     this.#queue = this.#queue.then(() => {
-      if (!crash) this.#model?.free();
+      if (!this.#started?.crash) this.#model?.free();
       this.#model = undefined;
     });
   }
 
   async #run(id: number, call: Call, abort: AbortController): Promise<Answer> {
-    if (crash) throw crash;
+    if (this.#started?.crash) throw this.#started.crash;
     if (abort.signal.aborted) throw { code: "aborted", at: call.kind, message: "the caller asked to stop" } satisfies Failure;
     let stop = () => {};
     const trapped = new Promise<never>((_, reject) => (stop = this.#runtime.onTrap((error) => (reject(error), true))));
@@ -123,11 +119,11 @@ export class EngineHost {
     if (onGpu && !hasGpu) {
       throw { code: "no_device", at: "webgpu", message: "webgpu: there is no WebGPU here; browsers offer it to secure pages" } satisfies Failure;
     }
-    // Where the GPU computes alone there is nothing for threads to do.
-    const wanted = onGpu ? 1 : threadsWanted(this.#helpers, call.options.threads);
-    const { glue, module, memory } = await this.#start(call.wasm, wanted > 1);
-    const helpers = this.#helpers && memory ? startHelpers(this.#helpers, wanted - 1, { module, memory }) : 0;
-    const threads = memory ? wanted : 1;
+    const reference = call.options.device === "reference" || call.options.device === "candle-transformers";
+    // Where the GPU computes alone there is nothing for threads to do, and Candle has none in a page.
+    const threads = onGpu || reference ? 1 : threadsWanted(this.#helpers, call.options.threads);
+    const { glue, module, memory } = await this.#start(call.wasm, reference ? "reference" : "engine");
+    const helpers = this.#helpers && memory && threads > 1 ? startHelpers(this.#helpers, threads - 1, { module, memory }) : 0;
     const fetch = (url: string, init: RequestInit) => this.#runtime.fetch(url, headers ? { ...init, headers } : init);
     const on = async (device: Device | undefined, progress: Progress | undefined, abort: AbortController) => {
       const options = { ...call.options, threads, ...(device && { device }) };
@@ -138,7 +134,7 @@ export class EngineHost {
       this.#reload = (model.describe() as { device: Device }).device === "webgpu" ? (device, abort) => on(device, undefined, abort) : undefined;
       return model;
     };
-    const model = await on(hasGpu ? call.options.device : "wasm", progress, abort).catch((error) => {
+    const model = await on(hasGpu || reference ? call.options.device : "wasm", progress, abort).catch((error) => {
       if (!onGpu || !isFailure(error) || error.code !== "out_of_memory") throw error;
       warn(error, "the processor computes instead");
       return on("wasm", progress, abort);
@@ -181,15 +177,17 @@ export class EngineHost {
     }
   }
 
-  async #start(wasm: WasmSource | undefined, shared = false): Promise<Started> {
-    const started = await start((url, init) => this.#runtime.fetch(url, init), wasm, shared);
-    this.#glue = started.glue;
-    return started;
+  async #start(wasm: WasmSource | undefined, kind: Kind = "engine"): Promise<Started> {
+    const started = await start(kind, (url, init) => this.#runtime.fetch(url, init), wasm);
+    if (started.crash) throw started.crash;
+    return (this.#started = started);
   }
 
   #failure(error: unknown): Failure {
     if (isFailure(error)) return { code: error.code, at: error.at, message: error.message };
-    return (crash = crashed(error, this.#glue?.panicMessage, "load the model again"));
+    const crash = crashed(error, this.#started?.glue.panicMessage, "load the model again");
+    if (this.#started) this.#started.crash = crash;
+    return crash;
   }
 }
 

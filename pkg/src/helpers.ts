@@ -1,6 +1,6 @@
 /** Threads beside the engine's own: workers with the same module on the same memory. The engine's side, and what they do. */
 
-import init, { help, lostAddress } from "./wick_embed_threads.js";
+import init, { help, lostAddress } from "./wick_embed.js";
 
 /** What a helper is started with. */
 export interface HelperStart {

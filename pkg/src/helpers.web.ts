@@ -1,10 +1,10 @@
 /** Helpers in a browser: workers that the engine's worker starts. */
 
 import type { Helpers } from "./helpers.js";
+import { importing } from "./origin.js";
 
 export const helpers: Helpers = {
-  // Without `waitAsync` (Firefox before 145) each wait of the engine would cost a worker.
-  allowed: () => globalThis.crossOriginIsolated && typeof Worker === "function" && "waitAsync" in Atomics,
+  allowed: () => globalThis.crossOriginIsolated && typeof Worker === "function",
 
   threads: () => navigator.hardwareConcurrency ?? 1,
 
@@ -22,12 +22,9 @@ export const helpers: Helpers = {
 };
 
 function startWorker(): Worker {
-  const here = import.meta.url;
-  if (new URL(here).origin !== origin) {
-    // As in `host.web.ts`. The address is not given back: it is gone with the engine's worker.
-    const text = `import ${JSON.stringify(new URL("./helper.js", here).href)};`;
-    return new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })), { type: "module" });
-  }
+  // The address is not given back: it is gone with the engine's worker.
+  const script = importing("./helper.js");
+  if (script) return new Worker(script, { type: "module" });
   // Written so that bundlers see a worker to build.
   return new Worker(new URL("./helper.js", import.meta.url), { type: "module" });
 }

@@ -2,6 +2,7 @@
 
 import type { Connect } from "./client.js";
 import type { Host } from "./model.js";
+import { importing } from "./origin.js";
 import type { Reply } from "./protocol.js";
 
 const worker: Connect = async (onReply, onCrash) => {
@@ -20,13 +21,8 @@ const worker: Connect = async (onReply, onCrash) => {
 
 /** The worker, and the address of its script where that was made for it. */
 function startWorker(): { worker: Worker; script?: string } {
-  const here = import.meta.url;
-  if (new URL(here).origin !== location.origin) {
-    // From another origin (a CDN) a worker may not be started, but one of our own may import it.
-    const text = `import ${JSON.stringify(new URL("./worker.js", here).href)};`;
-    const script = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-    return { worker: new Worker(script, { type: "module" }), script };
-  }
+  const script = importing("./worker.js");
+  if (script) return { worker: new Worker(script, { type: "module" }), script };
   // Written so that bundlers see a worker to build.
   return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module" }) };
 }

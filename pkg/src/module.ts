@@ -1,41 +1,43 @@
-/** Starts the module of this thread: which file, and on which memory. */
+/** Starts the modules of this thread: which file, and on which memory. */
 
 import { compile, instantiate, unstarted, type Fetch } from "./compile.js";
+import type { Failure } from "./errors.js";
 import type { WasmSource } from "./protocol.js";
-import { variant } from "./variants.js";
-import * as plain from "./wick_embed.js";
-import * as threads from "./wick_embed_threads.js";
+import { variant, type Kind } from "./variants.js";
+import * as engine from "./wick_embed.js";
 
-/** What the module gives to JavaScript: the same by the glue of either kind of build. */
-export type Glue = typeof threads;
+/** What a module gives to JavaScript. The reference lacks only what threads need. */
+export type Glue = typeof engine;
 
 export interface Started {
   glue: Glue;
   module: WebAssembly.Module;
-  /** That threads share, if the build is one for threads. */
+  /** The engine's, which threads may share. */
   memory: WebAssembly.Memory | undefined;
+  /** Why it can no longer be used. */
+  crash?: Failure;
 }
 
-/** All engines of a thread share one module. */
-let started: Promise<Started> | undefined;
+/** All engines of a thread share one module of each kind. */
+const started = new Map<Kind, Promise<Started>>();
 
-/** Starts it, once. `shared` asks for memory that threads share; a caller's own `wasm` says by its imports whether it is. */
-export function start(fetch: Fetch, wasm: WasmSource | undefined, shared: boolean): Promise<Started> {
-  return (started ??= begin(fetch, wasm, shared).catch((cause) => {
-    started = undefined;
+/** Starts one, once. */
+export function start(kind: Kind, fetch: Fetch, wasm: WasmSource | undefined): Promise<Started> {
+  const earlier = started.get(kind);
+  if (earlier) return earlier;
+  const starting = begin(kind, fetch, wasm).catch((cause) => {
+    started.delete(kind);
     throw unstarted(cause);
-  }));
+  });
+  started.set(kind, starting);
+  return starting;
 }
 
-async function begin(fetch: Fetch, wasm: WasmSource | undefined, shared: boolean): Promise<Started> {
-  // Before the file is chosen: where there is no such memory the other build runs.
-  let memory = wasm === undefined && shared ? sharedMemory() : undefined;
-  const module = await compile(wasm ?? variant(memory !== undefined).href, fetch);
-  if (wasm !== undefined && WebAssembly.Module.imports(module).some(({ kind }) => kind === "memory")) {
-    memory = sharedMemory();
-    if (!memory) throw new WebAssembly.LinkError("the module needs shared memory, which is not to be had here");
-  }
-  const glue = memory ? threads : (plain as unknown as Glue);
+async function begin(kind: Kind, fetch: Fetch, wasm: WasmSource | undefined): Promise<Started> {
+  const module = await compile(wasm ?? variant(kind).href, fetch);
+  // Loaded only when asked for: it is as large as the engine's own.
+  const glue = kind === "engine" ? engine : ((await import("./wick_reference.js")) as unknown as Glue);
+  const memory = kind === "engine" ? sharedMemory() : undefined;
   await instantiate(glue, module, memory);
   return { glue, module, memory };
 }
@@ -44,16 +46,21 @@ async function begin(fetch: Fetch, wasm: WasmSource | undefined, shared: boolean
 const INITIAL = 320;
 
 /** Pages to which memory may grow. It is only reserved, but not every device reserves all that 32 bits can address. */
-const MOST = [65536, 32768, 16384];
+const MOST = [65536, 32768, 16384, 8192];
 
-function sharedMemory(): WebAssembly.Memory | undefined {
-  if (typeof SharedArrayBuffer === "undefined") return undefined;
+/**
+ * Memory that threads may share. A page that is not cross-origin isolated may make and use it as well, and only not send it to
+ * another thread.
+ */
+function sharedMemory(): WebAssembly.Memory {
+  let refused: unknown;
   for (const maximum of MOST) {
     try {
       return new WebAssembly.Memory({ initial: INITIAL, maximum, shared: true });
-    } catch {
+    } catch (cause) {
       // A smaller one may do.
+      refused = cause;
     }
   }
-  return undefined;
+  throw refused;
 }

@@ -28,7 +28,11 @@ export type * from "./types.js";
 export class Embedder extends EmbedderBase {
   /** Loads a model. Ask for nothing else in `options` and the model's own files decide everything. */
   static async load(source: Source, options: LoadOptions = {}): Promise<Embedder> {
-    return new Embedder(...(await Embedder.connect(host, source, options)));
+    return new Embedder(await Embedder.connect(host, source, options), source, options);
+  }
+
+  protected override another(source: Source, options: LoadOptions): Promise<Embedder> {
+    return Embedder.load(source, options);
   }
 
   /**

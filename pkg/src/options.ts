@@ -32,8 +32,9 @@ const number: Check = (value) => (Number.isFinite(value) ? undefined : `${show(v
 const kinds = oneOf("dense", "sparse", "tokens");
 
 const checks = {
-  device: oneOf("auto", "wasm", "webgpu"),
+  device: oneOf("auto", "wasm", "webgpu", "reference", "candle-transformers"),
   dtype: oneOf("auto", "f32", "f16", "int8"),
+  role: oneOf("plain", "query", "document"),
   weights: text,
   threads,
   maxTokens: whole,

@@ -22,8 +22,12 @@ export interface LoadProgress {
   file: string;
 }
 
-/** Where a model computes. */
-export type Device = "wasm" | "webgpu";
+/**
+ * Where a model computes: on the processor, on a GPU, or for checking those on the processor with Candle. `"reference"` runs every
+ * model by Candle's stock operations, slowly; `"candle-transformers"` is that crate's own code for BERT, and for SPLADE on BERT.
+ * Both fetch a module of their own.
+ */
+export type Device = "wasm" | "webgpu" | "reference" | "candle-transformers";
 
 /** How large weights are held; `"int8"` is eight bits for each, and a scale per row. */
 export type Dtype = "f32" | "f16" | "int8";
@@ -185,6 +189,18 @@ export interface EncodeOptions {
   signal?: AbortSignal;
 }
 
+export interface VerifyOptions {
+  /** What the texts are for; `"plain"` by default. */
+  role?: Role;
+  /** The model's files, where it was loaded from bytes: those are not kept. */
+  source?: Source;
+  /** The module with Candle, where a bundler cannot find it by itself: `wick_reference_bg.wasm`. */
+  wasm?: NonNullable<EngineOptions["wasm"]>;
+  /** Of the model's files, which are loaded again for each comparison. */
+  onProgress?: (progress: LoadProgress) => void;
+  signal?: AbortSignal;
+}
+
 export interface RerankOptions {
   /** Give only the so many best documents. */
   topK?: number;
@@ -269,6 +285,25 @@ export interface SignedVectors {
 export interface UnsignedVectors {
   dtype: "uint8" | "ubinary";
   vectors: Uint8Array[];
+}
+
+/** How alike two results of the same texts are. */
+export interface Alike {
+  /** The cosine of each text's two vectors; of token vectors, of all of a text's together. */
+  cosines: number[];
+  /** The largest difference between two components, over all texts. */
+  difference: number;
+}
+
+/** For each kind of result that both gave. */
+export type Agreement = { [kind in OutputKind]?: Alike };
+
+/** What {@link Embedder.verify} found. */
+export interface Verification {
+  /** Beside Candle's stock operations, with weights held as the embedder holds them. */
+  reference: Agreement;
+  /** Beside candle-transformers' own BERT, in f32; absent where that has no such model. */
+  candleTransformers?: Agreement;
 }
 
 /** What a sparse vector consists of; indices ascend. */

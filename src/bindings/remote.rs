@@ -1,9 +1,10 @@
 //! Remote providers. What goes in and comes out is as of local models; there is nothing to load.
 
-use js_sys::{Array, Function, Promise};
+use std::rc::Rc;
+
+use js_sys::{Array, Function, Promise, futures::JsFuture};
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
-use wasm_bindgen_futures::JsFuture;
 use web_sys::AbortSignal;
 
 use super::{
@@ -12,15 +13,18 @@ use super::{
     text, texts,
 };
 use crate::{
-    Code, Embedder, Error, Key, OutputKind, RemoteEmbedder, RemoteOptions, RemoteReranker, Reranker, Result,
-    platform::{KeyFunction, web::Client},
+    Code, Error, Key, OutputKind, RemoteEmbedder, RemoteOptions, RemoteReranker, Result,
+    platform::{
+        KeyFunction,
+        web::{Client, executor::promise},
+    },
 };
 
 #[wasm_bindgen]
-pub struct RemoteEmbedderEngine(RemoteEmbedder<Client>);
+pub struct RemoteEmbedderEngine(Rc<RemoteEmbedder<Client>>);
 
 #[wasm_bindgen]
-pub struct RemoteRerankerEngine(RemoteReranker<Client>);
+pub struct RemoteRerankerEngine(Rc<RemoteReranker<Client>>);
 
 #[derive(Serialize)]
 struct Described<'a> {
@@ -46,7 +50,7 @@ fn remote_options(json: &str, key: JsValue) -> Result<RemoteOptions> {
 }
 
 fn asking(function: Function) -> KeyFunction {
-    std::rc::Rc::new(move || {
+    Rc::new(move || {
         let given = function.call0(&JsValue::UNDEFINED);
         Box::pin(async move {
             // What it throws is not repeated: it may have the key in it.
@@ -61,7 +65,7 @@ fn asking(function: Function) -> KeyFunction {
 impl RemoteEmbedderEngine {
     /// Sends nothing. `fetch` takes an address and a `RequestInit`.
     pub fn open(json: &str, key: JsValue, fetch: Function) -> Result<RemoteEmbedderEngine, JsValue> {
-        Ok(Self(Embedder::remote(Client::new(fetch), remote_options(json, key)?)?))
+        Ok(Self(Rc::new(RemoteEmbedder::new(Client::new(fetch), remote_options(json, key)?)?)))
     }
 
     /// What it is.
@@ -72,16 +76,19 @@ impl RemoteEmbedderEngine {
     }
 
     /// Encodes an array of strings.
-    pub async fn encode(
+    pub fn encode(
         &self,
         values: Array,
         encode_options: JsValue,
         progress: Option<Function>,
         signal: Option<AbortSignal>,
-    ) -> Result<JsValue, JsValue> {
-        let encode_options = Encode::read(&encode_options)?;
-        let output = self.0.encode(&texts(&values)?, encode_options, &Caller { progress, signal }).await?;
-        Ok(Encoded::answer(output, None)?)
+    ) -> Promise {
+        let embedder = self.0.clone();
+        promise(async move {
+            let encode_options = Encode::read(&encode_options)?;
+            let output = embedder.encode(&texts(&values)?, encode_options, &Caller { progress, signal }).await?;
+            Ok(Encoded::answer(output, None)?)
+        })
     }
 }
 
@@ -89,7 +96,7 @@ impl RemoteEmbedderEngine {
 impl RemoteRerankerEngine {
     /// As [`RemoteEmbedderEngine::open`].
     pub fn open(json: &str, key: JsValue, fetch: Function) -> Result<RemoteRerankerEngine, JsValue> {
-        Ok(Self(Reranker::remote(Client::new(fetch), remote_options(json, key)?)?))
+        Ok(Self(Rc::new(RemoteReranker::new(Client::new(fetch), remote_options(json, key)?)?)))
     }
 
     /// What it is.
@@ -99,16 +106,19 @@ impl RemoteRerankerEngine {
     }
 
     /// Scores and orders an array of strings for a query.
-    pub async fn rerank(
+    pub fn rerank(
         &self,
         query: JsValue,
         documents: Array,
         top_k: Option<usize>,
         progress: Option<Function>,
         signal: Option<AbortSignal>,
-    ) -> Result<JsValue, JsValue> {
-        let query = text(|| "query".to_owned(), query)?;
-        let ranked = self.0.rerank(&query, &texts(&documents)?, top_k, &Caller { progress, signal }).await?;
-        Ok(Ranked::answer(&ranked, None)?)
+    ) -> Promise {
+        let reranker = self.0.clone();
+        promise(async move {
+            let query = text(|| "query".to_owned(), query)?;
+            let ranked = reranker.rerank(&query, &texts(&documents)?, top_k, &Caller { progress, signal }).await?;
+            Ok(Ranked::answer(&ranked, None)?)
+        })
     }
 }

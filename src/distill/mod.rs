@@ -25,12 +25,10 @@ use serde_json::{Value, json};
 
 use crate::{
     batches::{Batches, Computes, Limits},
+    call::{Watch, check, invalid_option},
     embedder::MODULES,
     error::{Code, Error, Result},
-    load::{
-        AnyEngine, CONFIG, Engine, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, Watch, architecture, check,
-        invalid_option,
-    },
+    load::{AnyEngine, CONFIG, Engine, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, architecture},
     model::Purpose,
     ops::{Device, Ops, Pooling, on_executor},
     platform::native::{Directory, NewFolder, block_on},
@@ -89,7 +87,7 @@ pub struct Distilled {
 
 /// Writes a static model made from the encoder in folder `model` to `output`, where nothing may be yet. A call that fails leaves
 /// nothing there.
-pub fn distill<W: Watch>(model: &Path, output: &Path, options: &DistillOptions, watch: &W) -> Result<Distilled> {
+pub fn distill(model: &Path, output: &Path, options: &DistillOptions, watch: &dyn Watch) -> Result<Distilled> {
     if let Weighting::Sif(a) = options.weighting
         && !(a > 0.0 && a < 1.0)
     {
@@ -134,11 +132,11 @@ fn padding(model: &Path) -> Result<Option<String>> {
 }
 
 /// The vectors of all entries, one after the other, and their width.
-async fn encode<W: Watch>(
+async fn encode(
     model: &Path,
     tokens: &[(String, u32)],
     options: &DistillOptions,
-    watch: &W,
+    watch: &dyn Watch,
 ) -> Result<(Vec<f32>, usize)> {
     let request = Request { device: options.device, threads: options.threads, ..Request::default() };
     let files = Directory::new(model);
@@ -162,7 +160,7 @@ async fn encode<W: Watch>(
 }
 
 /// The mean hidden state of each entry, one after the other.
-async fn means<O: Ops, W: Watch>(engine: &Engine<O>, width: usize, entries: &[Encoded], watch: &W) -> Result<Vec<f32>> {
+async fn means<O: Ops>(engine: &Engine<O>, width: usize, entries: &[Encoded], watch: &dyn Watch) -> Result<Vec<f32>> {
     let lengths: Vec<usize> = entries.iter().map(|entry| entry.ids.len()).collect();
     let mut rows = vec![0.0; entries.len() * width];
     let mut batches = Batches::new(&lengths);

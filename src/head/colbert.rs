@@ -1,7 +1,8 @@
 //! Token vectors for late interaction (<https://arxiv.org/abs/2004.12832>), as BGE-M3 computes them.
 
-use super::{finite, normalize};
+use super::finite;
 use crate::{
+    call::normalize,
     error::Result,
     ops::{Activation, Linear, Ops, Weights},
     text::Batch,

@@ -3,8 +3,9 @@
 //! Must agree with sentence-transformers' Pooling, Dense and Normalize modules. Dimensions are cut before the vector is
 //! normalised, so that it always has unit length; sentence-transformers does so only where it is asked to normalise again.
 
-use super::{finite, normalize};
+use super::finite;
 use crate::{
+    call::normalize,
     error::Result,
     ops::{Activation, Linear, Ops, Pooling, Weights},
     text::Batch,

@@ -43,13 +43,22 @@ impl Candle {
             Device::Auto | Device::Cpu | Device::Reference => Ok(candle_core::Device::Cpu),
             Device::Cuda => candle_core::Device::new_cuda(0),
             Device::Metal => candle_core::Device::new_metal(0),
-            Device::WebGpu => {
-                return Err(Error::new(Code::InvalidOption, "device", "Candle has no WebGPU"));
+            Device::CandleTransformers | Device::WebGpu => {
+                return Err(Error::new(Code::InvalidOption, "device", "it is none of Candle's devices"));
             }
         };
         match device {
             Ok(device) => Ok(Self { device }),
             Err(error) => Err(Error::new(Code::InvalidOption, "device", error.to_string())),
+        }
+    }
+
+    /// Which of our devices it is on.
+    pub fn device(&self) -> Device {
+        match self.device {
+            candle_core::Device::Cpu => Device::Reference,
+            candle_core::Device::Cuda(_) => Device::Cuda,
+            candle_core::Device::Metal(_) => Device::Metal,
         }
     }
 

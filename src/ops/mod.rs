@@ -121,6 +121,9 @@ pub enum Device {
     Cpu,
     /// The processor with stock Candle operations: slow, and what the others are compared with.
     Reference,
+    /// candle-transformers' own forward, as a second opinion on BERT and on SPLADE with it, in builds with the feature `reference`.
+    #[serde(rename = "candle-transformers")]
+    CandleTransformers,
     /// An NVIDIA GPU, in builds with the feature `cuda`.
     Cuda,
     /// An Apple GPU, in builds with the feature `metal`.
@@ -137,13 +140,14 @@ impl std::str::FromStr for Device {
             "auto" => Ok(Device::Auto),
             "cpu" => Ok(Device::Cpu),
             "reference" => Ok(Device::Reference),
+            "candle-transformers" => Ok(Device::CandleTransformers),
             "cuda" => Ok(Device::Cuda),
             "metal" => Ok(Device::Metal),
             "webgpu" | "gpu" => Ok(Device::WebGpu),
             _ => Err(Error::new(
                 Code::InvalidOption,
                 "device",
-                format!("{name:?} is none of auto, cpu, reference, cuda, metal, webgpu"),
+                format!("{name:?} is none of auto, cpu, reference, candle-transformers, cuda, metal, webgpu"),
             )),
         }
     }
@@ -184,6 +188,13 @@ impl Executor {
             #[cfg(not(feature = "candle"))]
             Device::Reference | Device::Cuda | Device::Metal => {
                 let message = format!("{device:?} is not in this build: it has no feature \"candle\"");
+                Err(Error::new(Code::InvalidOption, "device", message))
+            }
+            Device::CandleTransformers => {
+                let message = match cfg!(feature = "reference") {
+                    true => "candle-transformers computes no rerankers here",
+                    false => "CandleTransformers is not in this build: it has no feature \"reference\"",
+                };
                 Err(Error::new(Code::InvalidOption, "device", message))
             }
             #[cfg(feature = "webgpu")]

@@ -16,13 +16,25 @@ use native as surroundings;
 use web as surroundings;
 
 pub use surroundings::KeyFunction;
-pub(crate) use surroundings::{Clock, Pacer, now, random, sleep};
+#[cfg(feature = "local")]
+pub(crate) use surroundings::{Clock, Pacer};
+pub(crate) use surroundings::{now, random, sleep};
 #[cfg(feature = "webgpu")]
 pub(crate) use surroundings::{remember, remembered, side_by_side};
 
 use std::collections::HashMap;
 
 use crate::error::Result;
+
+/// [`Sync`] natively, and everything in a page, whose one thread shares nothing.
+#[cfg(not(target_arch = "wasm32"))]
+pub trait Shared: Sync {}
+#[cfg(not(target_arch = "wasm32"))]
+impl<T: Sync + ?Sized> Shared for T {}
+#[cfg(target_arch = "wasm32")]
+pub trait Shared {}
+#[cfg(target_arch = "wasm32")]
+impl<T: ?Sized> Shared for T {}
 
 /// How many bytes a body gives at a time, at most: they are memory beside the weights.
 const CHUNK: usize = 1 << 18;

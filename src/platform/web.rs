@@ -4,6 +4,7 @@
 //! address is kept in the Cache API where there is one.
 
 mod client;
+pub(crate) mod executor;
 
 pub use client::Client;
 
@@ -13,12 +14,11 @@ compile_error!("the engine is built with SIMD: RUSTFLAGS must not replace the fl
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
-use js_sys::{Function, Promise, Reflect, Uint8Array};
+use js_sys::{Function, Promise, Reflect, Uint8Array, futures::JsFuture};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
-use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{
-    AbortController, AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, MessageChannel, Performance,
-    ReadableStream, ReadableStreamDefaultReader, RequestInit, Response,
+    AbortController, AbortSignal, Blob, Cache, CacheQueryOptions, CacheStorage, ReadableStream,
+    ReadableStreamDefaultReader, RequestInit, Response,
 };
 
 use super::{Body, CHUNK, Files};
@@ -131,7 +131,7 @@ impl WebFiles {
         if let Ok(copy) = response.clone() {
             self.touched.borrow_mut().push(url.to_owned());
             let store = JsFuture::from(cache.put_with_str(url, &copy));
-            self.stores.borrow_mut().push(future_to_promise(async move {
+            self.stores.borrow_mut().push(executor::promise(async move {
                 let _ = store.await;
                 Ok(JsValue::UNDEFINED)
             }));
@@ -316,7 +316,7 @@ impl Drop for WebBody {
         // Ends the download of a body that was not read to its end; on one that was, this does nothing.
         if let Some((reader, _)) = &self.stream {
             let ended = reader.cancel();
-            wasm_bindgen_futures::spawn_local(async move {
+            executor::spawn(async move {
                 let _ = JsFuture::from(ended).await;
             });
         }
@@ -324,8 +324,10 @@ impl Drop for WebBody {
 }
 
 /// Measures time.
+#[cfg(feature = "local")]
 pub(crate) struct Clock(f64);
 
+#[cfg(feature = "local")]
 impl Clock {
     pub(crate) fn start() -> Self {
         Self(Self::now())
@@ -339,7 +341,7 @@ impl Clock {
     /// Milliseconds.
     fn now() -> f64 {
         let performance = Reflect::get(&js_sys::global(), &"performance".into()).ok();
-        match performance.and_then(|performance| performance.dyn_into::<Performance>().ok()) {
+        match performance.and_then(|performance| performance.dyn_into::<web_sys::Performance>().ok()) {
             Some(performance) => performance.now(),
             None => js_sys::Date::now(),
         }
@@ -417,10 +419,12 @@ pub(crate) async fn sleep(duration: Duration) {
 }
 
 /// Lets the event loop in when a computation has held it for a while, so that a cancel can arrive.
+#[cfg(feature = "local")]
 pub(crate) struct Pacer {
     since: f64,
 }
 
+#[cfg(feature = "local")]
 impl Pacer {
     /// How long the loop may be held, in milliseconds.
     const HOLD: f64 = 12.0;
@@ -434,7 +438,7 @@ impl Pacer {
             return;
         }
         // A message to oneself, because timers are held back in hidden pages.
-        if let Ok(channel) = MessageChannel::new() {
+        if let Ok(channel) = web_sys::MessageChannel::new() {
             let (here, there) = (channel.port1(), channel.port2());
             let message = Promise::new(&mut |resolve, _| here.set_onmessage(Some(&resolve)));
             if there.post_message(&JsValue::NULL).is_ok() {

@@ -9,8 +9,8 @@ use serde::{
 
 use super::{ReplyRows, driver::Rows};
 use crate::{
+    call::{OutputDtype, QuantizedValues, QuantizedVectors, Vectors, normalize},
     error::{Code, Error, Result},
-    head::{OutputDtype, QuantizedValues, QuantizedVectors, Vectors, normalize},
     sparse::SparseVector,
 };
 

@@ -13,7 +13,11 @@ use super::{
     as_it_comes, invalid_option, list,
     options::{Field, RemoteOptions},
 };
-use crate::{error::Result, head::OutputDtype, platform::HttpResponse, text::Role};
+use crate::{
+    call::{OutputDtype, Role},
+    error::Result,
+    platform::HttpResponse,
+};
 
 pub(super) const SPEC: Spec = Spec {
     name: "cohere",
@@ -117,7 +121,7 @@ fn rerank_request(ask: &Ask) -> Result<Outgoing> {
 mod tests {
     use super::super::{EncodingFormat, Provider, tests::*};
     use super::*;
-    use crate::head::QuantizedValues;
+    use crate::call::QuantizedValues;
 
     fn options() -> RemoteOptions {
         RemoteOptions::new(Provider::Cohere, "embed-v4.0")

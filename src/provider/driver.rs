@@ -16,11 +16,10 @@ use super::{
     options::{Field, below},
 };
 use crate::{
+    call::{OutputDtype, OutputKind, QuantizedValues, QuantizedVectors, Role, Vectors},
     error::{Code, Error, ProviderError, Result},
-    head::{OutputDtype, OutputKind, QuantizedValues, QuantizedVectors, Vectors},
     platform::{Http, HttpRequest},
     sparse::SparseVector,
-    text::Role,
 };
 
 /// Most bytes of an answer: 2,048 vectors of 4,096 dimensions in JSON, with twenty characters for a number, fit.

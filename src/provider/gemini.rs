@@ -11,7 +11,7 @@ use super::{
     invalid_option,
     options::{Field, RemoteOptions},
 };
-use crate::{error::Result, platform::HttpResponse, text::Role};
+use crate::{call::Role, error::Result, platform::HttpResponse};
 
 pub(super) const SPEC: Spec = Spec {
     name: "gemini",

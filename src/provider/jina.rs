@@ -6,7 +6,10 @@
 use super::{
     Ask, Auth, Endpoint, Fields, Limits, Model, Outgoing, Spec, as_it_comes, invalid_option, list, options::Field,
 };
-use crate::{error::Result, head::OutputDtype, text::Role};
+use crate::{
+    call::{OutputDtype, Role},
+    error::Result,
+};
 
 pub(super) const SPEC: Spec = Spec {
     name: "jina",
@@ -94,7 +97,7 @@ fn rerank_request(ask: &Ask) -> Result<Outgoing> {
 mod tests {
     use super::super::{EncodingFormat, Provider, RemoteOptions, Truncate, tests::*};
     use super::*;
-    use crate::head::QuantizedValues;
+    use crate::call::QuantizedValues;
 
     fn options() -> RemoteOptions {
         RemoteOptions::new(Provider::Jina, "jina-embeddings-v3")

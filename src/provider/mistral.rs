@@ -6,7 +6,7 @@
 use super::{
     Ask, Auth, Endpoint, Fields, Limits, Model, Outgoing, Spec, as_it_comes, invalid_option, list, options::Field,
 };
-use crate::{error::Result, head::OutputDtype};
+use crate::{call::OutputDtype, error::Result};
 
 pub(super) const SPEC: Spec = Spec {
     name: "mistral",
@@ -42,7 +42,7 @@ fn request(ask: &Ask) -> Result<Outgoing> {
 mod tests {
     use super::super::{EncodingFormat, Provider, RemoteOptions, tests::*};
     use super::OutputDtype;
-    use crate::head::QuantizedValues;
+    use crate::call::QuantizedValues;
 
     fn options() -> RemoteOptions {
         RemoteOptions::new(Provider::Mistral, "codestral-embed")

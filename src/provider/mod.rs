@@ -32,10 +32,9 @@ use options::Field;
 use serde_json::{Map, Value};
 
 use crate::{
+    call::{OutputKind, Role},
     error::{Code, Error, Result},
-    head::OutputKind,
     platform::HttpResponse,
-    text::Role,
 };
 
 /// Whose protocol is spoken. Others speak it, too: [`Provider::OpenAi`] serves whoever is compatible with it, by `base_url`.

@@ -12,7 +12,7 @@ use super::{
     list::Usage,
     options::Field,
 };
-use crate::{error::Result, platform::HttpResponse, text::Role};
+use crate::{call::Role, error::Result, platform::HttpResponse};
 
 pub(super) const SPEC: Spec = Spec {
     name: "nomic",

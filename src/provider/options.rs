@@ -7,9 +7,8 @@ use serde_json::{Map, Value};
 
 use super::{Ask, Auth, Endpoint, Headers, Key, Provider, Spec, invalid_option};
 use crate::{
+    call::{OutputDtype, OutputKind, Role, RolePrompts},
     error::Result,
-    head::{OutputDtype, OutputKind},
-    text::{Role, RolePrompts},
 };
 
 /// How a provider is spoken to. Make it with [`RemoteOptions::new`] and change what differs.

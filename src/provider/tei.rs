@@ -96,7 +96,7 @@ fn ranked(_: &Ask, response: &HttpResponse) -> Result<Reply> {
 mod tests {
     use super::super::{Provider, RemoteOptions, tests::*};
     use super::*;
-    use crate::head::OutputKind;
+    use crate::call::OutputKind;
 
     fn options() -> RemoteOptions {
         let mut options = RemoteOptions::new(Provider::Tei, "");

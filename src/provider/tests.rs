@@ -4,12 +4,12 @@ use std::{cell::RefCell, rc::Rc};
 
 use futures_util::future::LocalBoxFuture;
 
-pub(super) use crate::text::Role::{self, Document, Plain, Query};
+pub(super) use crate::call::Role::{self, Document, Plain, Query};
 
 use super::{answer::Expected, *};
 use crate::{
+    call::{QuantizedVectors, Vectors},
     error::ProviderError,
-    head::{QuantizedVectors, Vectors},
     platform::{Http, HttpRequest, native::block_on},
 };
 use std::time::Duration;
@@ -447,7 +447,7 @@ fn options_are_checked_when_the_embedder_is_made() {
     assert_eq!(at(&|options| options.outputs = Some(Vec::new())).as_deref(), Some("outputs"));
     assert_eq!(at(&|options| options.outputs = Some(vec![OutputKind::Sparse])).as_deref(), Some("outputs"));
     assert_eq!(
-        at(&|options| options.output_dtype = Some(crate::head::OutputDtype::Int8)).as_deref(),
+        at(&|options| options.output_dtype = Some(crate::call::OutputDtype::Int8)).as_deref(),
         Some("outputDtype")
     );
     assert_eq!(at(&|options| options.late_chunking = Some(false)).as_deref(), Some("lateChunking"));

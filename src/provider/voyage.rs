@@ -7,7 +7,7 @@ use super::{
     Ask, Auth, Endpoint, Fields, Limits, Model, Outgoing, Spec, as_it_comes, list,
     options::{Field, RemoteOptions},
 };
-use crate::{error::Result, text::Role};
+use crate::{call::Role, error::Result};
 
 pub(super) const SPEC: Spec = Spec {
     name: "voyage",
@@ -91,7 +91,7 @@ fn rerank_request(ask: &Ask) -> Result<Outgoing> {
 mod tests {
     use super::super::{EncodingFormat, Provider, Truncate, tests::*};
     use super::*;
-    use crate::head::{OutputDtype, QuantizedValues};
+    use crate::call::{OutputDtype, QuantizedValues};
 
     fn options() -> RemoteOptions {
         RemoteOptions::new(Provider::Voyage, "voyage-4")

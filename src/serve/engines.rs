@@ -5,9 +5,9 @@ use super::{
     failure::{Failure, Reason},
 };
 use crate::{
-    embedder::{Embedder, EncodeOptions, Output},
+    call::{EncodeOptions, Output, OutputKind, Vectors},
+    embedder::Embedder,
     error::Result,
-    head::{OutputKind, Vectors},
     ops::Pooling,
     platform::native::block_on,
     rerank::Reranker,

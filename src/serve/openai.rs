@@ -19,7 +19,7 @@ use super::{
     engines::{Embed, Wanted},
     failure::{Failure, Form, Reason, json},
 };
-use crate::head::OutputKind;
+use crate::call::OutputKind;
 
 #[derive(Deserialize)]
 struct CreateEmbedding {

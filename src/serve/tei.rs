@@ -20,9 +20,8 @@ use super::{
     failure::{Failure, Form, Reason, json},
 };
 use crate::{
-    head::OutputKind,
+    call::{OutputKind, rank},
     ops::{BATCH_TOKENS, Pooling},
-    rerank::rank,
 };
 
 /// Tokens that were computed.
@@ -192,7 +191,7 @@ async fn score(server: &Server, request: Request) -> Result<Response, Failure> {
     let mut kept = if return_text { texts.clone() } else { Vec::new() };
     let request = Rerank { query, documents: texts, truncate, normalize: !raw_scores };
     let answer = reranker.queue.submit(request, count).await?;
-    let ranks: Vec<Rank> = rank(answer.rows, None)
+    let ranks: Vec<Rank> = rank(answer.rows.into_iter().enumerate(), None)
         .into_iter()
         .map(|ranked| Rank {
             index: ranked.index,

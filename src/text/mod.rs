@@ -9,7 +9,7 @@ pub mod tokenizer;
 
 use std::ops::Range;
 
-pub use prompts::{Prompts, Role, RolePrompts};
+pub use prompts::Prompts;
 pub use tokenizer::{Encoded, Form, PairLimit, Tokenizer};
 
 /// The tokens of several texts, end to end.

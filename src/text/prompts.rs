@@ -5,38 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Code, Error, Result};
-
-/// What a text is for; models may put another prompt before each.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Role {
-    /// Neither: the model's default prompt, if it names one.
-    #[default]
-    Plain,
-    Query,
-    Document,
-}
-
-impl std::str::FromStr for Role {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "plain" => Ok(Role::Plain),
-            "query" => Ok(Role::Query),
-            "document" => Ok(Role::Document),
-            _ => Err(Error::new(Code::InvalidOption, "role", format!("{name:?} is none of plain, query, document"))),
-        }
-    }
-}
-
-/// What is put before texts, by what they are for.
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-#[serde(default)]
-pub struct RolePrompts {
-    pub query: String,
-    pub document: String,
-}
+use crate::call::Role;
 
 /// Prompts by name, and the name of the default one.
 #[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
@@ -80,17 +49,6 @@ const KNOWN: &[(&[&str], &str, &str)] = &[
 /// A model's name without its owner.
 fn short(name: Option<&str>) -> String {
     name.and_then(|name| name.rsplit('/').next()).unwrap_or_default().to_lowercase()
-}
-
-impl RolePrompts {
-    /// The prefix for a role.
-    pub fn prefix(&self, role: Role) -> &str {
-        match role {
-            Role::Plain => "",
-            Role::Query => &self.query,
-            Role::Document => &self.document,
-        }
-    }
 }
 
 impl Prompts {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { json, launch, openPage, path, serveSite } from "./harness.mjs";
+import { json, launch, openPage, path, serveSite, sharedPage } from "./harness.mjs";
 
 const golden = json("tests/golden/bm25_golden.json");
 const parameters = json("tests/golden/bm25_params.json");
@@ -23,7 +23,7 @@ after(async () => {
   await server?.close();
 });
 
-const open = (t) => openPage(t, browser, server);
+const open = sharedPage(() => openPage(undefined, browser, server));
 
 /** Fits, encodes and saves; gives plain data. Runs in the page and here. */
 const use = async ({ BM25 }, { corpus, docs5, queries }, options) => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { serve as serveProviders, seed, unit } from "../providers/server.mjs";
-import { launch, nativeVectors, dot, path, serve } from "./harness.mjs";
+import { launch, nativeVectors, dot, path, serve, sharedPage } from "./harness.mjs";
 
 const screenshots = path("build/screenshots");
 let browser, server;
@@ -20,16 +20,31 @@ after(async () => {
 });
 
 /** The page when it shows results. */
-async function open(t, options = {}) {
+async function load(options) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  t.after(() => context.close());
   const page = await context.newPage();
-  const problems = [];
-  page.on("console", (message) => ["error", "warning"].includes(message.type()) && problems.push(message.text()));
-  page.on("pageerror", (error) => problems.push(String(error)));
+  const messages = [];
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && messages.push(message.text()));
+  page.on("pageerror", (error) => messages.push(String(error)));
   await page.goto(server.url);
   await state(page, "ready");
-  return { page, problems };
+  return { page, messages };
+}
+
+/** The page as the test before left it. */
+const shared = sharedPage(load);
+
+/** With the model that it begins with. */
+async function open(t) {
+  const { page, messages } = await shared(t);
+  if ((await page.textContent("#model-name")) !== "all-MiniLM-L6-v2") await choose(page, "all-MiniLM-L6-v2", 384);
+  return { page, messages };
+}
+
+async function choose(page, model, dimensions) {
+  await page.click(`[data-model=${model}]`);
+  await page.waitForFunction((dimensions) => document.querySelector("#dimensions").textContent === dimensions, String(dimensions));
+  await state(page, "ready");
 }
 
 const state = (page, wanted) => page.waitForFunction((wanted) => document.documentElement.dataset.state === wanted, wanted, { timeout: 60_000 });
@@ -49,7 +64,7 @@ async function type(page, lines) {
 }
 
 test("typed texts give their similarities, tokens and vector", async (t) => {
-  const { page, problems } = await open(t);
+  const { page, messages } = await open(t);
   const texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.", "Wick embeds."];
   await type(page, texts);
   const native = nativeVectors(t, texts);
@@ -64,7 +79,7 @@ test("typed texts give their similarities, tokens and vector", async (t) => {
   assert.equal(chips.at(-1), 102);
   assert.match(await page.textContent("#device"), /WebAssembly/);
   await page.screenshot({ path: `${screenshots}/light.png`, fullPage: true });
-  assert.deepEqual(problems, []);
+  assert.deepEqual(messages, []);
 });
 
 test("a query ranks the texts", async (t) => {
@@ -82,6 +97,12 @@ test("a query ranks the texts", async (t) => {
 
 test("it can be used by keyboard", async (t) => {
   const { page } = await open(t);
+  // From the beginning.
+  await page.evaluate(() => {
+    document.body.tabIndex = -1;
+    document.body.focus();
+    document.body.removeAttribute("tabindex");
+  });
   const reached = new Set();
   for (let step = 0; step < 40; step++) {
     await page.keyboard.press("Tab");
@@ -91,7 +112,8 @@ test("it can be used by keyboard", async (t) => {
 });
 
 test("on a phone and in the dark nothing is wider than the screen", async (t) => {
-  const { page } = await open(t, { viewport: { width: 360, height: 740 }, colorScheme: "dark", hasTouch: true, isMobile: true });
+  const { page } = await load({ viewport: { width: 360, height: 740 }, colorScheme: "dark", hasTouch: true, isMobile: true });
+  t.after(() => page.context().close());
   const [inner, content] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
   assert.ok(content <= inner, `${content} > ${inner}`);
   const background = await page.evaluate(() => {
@@ -106,24 +128,19 @@ test("on a phone and in the dark nothing is wider than the screen", async (t) =>
 });
 
 test("a model that is not there is said so, and the page recovers", async (t) => {
-  const { page } = await open(t);
-  await page.evaluate(() => {
-    for (const details of document.querySelectorAll("details")) details.open = true;
-  });
+  const { page } = await shared(t);
   await page.fill("#model-source", "./models/none/");
   await page.press("#model-source", "Enter");
   await state(page, "error");
   assert.match(await page.textContent("#error"), /missing_file/);
-  await page.fill("#model-source", "./models/all-MiniLM-L6-v2/");
+  await page.fill("#model-source", "./models/minilm-static/");
   await page.press("#model-source", "Enter");
   await state(page, "ready");
 });
 
 test("the static model is one click away and is the one that the native program reads", async (t) => {
-  const { page, problems } = await open(t);
-  await page.click("[data-model=minilm-static]");
-  await page.waitForFunction(() => document.querySelector("#dimensions").textContent === "256");
-  await state(page, "ready");
+  const { page, messages } = await shared(t);
+  await choose(page, "minilm-static", 256);
   assert.equal(await page.textContent("#model-name"), "minilm-static");
   const texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."];
   await type(page, texts);
@@ -134,16 +151,14 @@ test("the static model is one click away and is the one that the native program 
     }
   }
   await page.screenshot({ path: `${screenshots}/static.png`, fullPage: true });
-  await page.click("[data-model=all-MiniLM-L6-v2]");
-  await page.waitForFunction(() => document.querySelector("#dimensions").textContent === "384");
-  await state(page, "ready");
-  assert.deepEqual(problems, []);
+  await choose(page, "all-MiniLM-L6-v2", 384);
+  assert.deepEqual(messages, []);
 });
 
 test("a provider's model fills the same panels, and its key is in memory alone", async (t) => {
   const providers = await serveProviders();
   t.after(() => providers.close());
-  const { page, problems } = await open(t);
+  const { page, messages } = await shared(t);
   const key = "sk-demo-0123456789";
   const use = async (provider, fields) => {
     await page.selectOption("#remote-provider", provider);
@@ -186,16 +201,13 @@ test("a provider's model fills the same panels, and its key is in memory alone",
   // Another provider must not get it, a wrong one is said so, and the page's own model is a click away.
   await page.selectOption("#remote-provider", "openai");
   assert.deepEqual([await page.inputValue("#remote-key"), await page.inputValue("#remote-address")], ["", ""]);
-  assert.deepEqual(problems, []);
+  assert.deepEqual(messages, []);
   await use("openai", { key: "wrong-key", address: `${providers.url}/openai` });
   await state(page, "error");
   assert.match(await page.textContent("#error"), /refused the key.*http/s);
   assert.ok(!(await page.textContent("#error")).includes("wrong-key"));
-  await page.click("[data-model=minilm-static]");
-  await page.waitForFunction(() => document.querySelector("#dimensions").textContent === "256");
-  await state(page, "ready");
+  await choose(page, "minilm-static", 256);
   await page.reload();
   await state(page, "ready");
-  await page.click(".remote summary");
   assert.equal(await page.inputValue("#remote-key"), "");
 });

@@ -1,6 +1,6 @@
 // What the page, package and demo tests share.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createReadStream, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,6 +16,44 @@ export const json = (relative) => JSON.parse(readFileSync(path(relative), "utf8"
 
 export const MODEL = "build/models/all-MiniLM-L6-v2";
 
+/**
+ * A tiny checkpoint, for whatever does not depend on the model: vectors of 32 numbers, from at most 64 tokens, and from 70
+ * without `sentence_bert_config.json`.
+ */
+export const SMALL = "tests/fixtures/xlmr";
+
+/** Sends a file of it; false if there is none. In pieces, so that its weights do not arrive at once. */
+export function sendSmall(response, file) {
+  const found = path(join(SMALL, file));
+  const info = statSync(found, { throwIfNoEntry: false });
+  if (!info?.isFile()) return false;
+  response.writeHead(200, { "content-length": info.size });
+  createReadStream(found, { highWaterMark: 8192 }).pipe(response);
+  return true;
+}
+
+/**
+ * What the tests of a file share, such as a loaded model: made when the first of them asks for it, and made again after a test
+ * that failed, which may have left anything behind.
+ */
+export function shared(make) {
+  let made;
+  return (t) => {
+    t.after(() => t.passed || (made = undefined));
+    return (made ??= make());
+  };
+}
+
+/** A page that tests share, because opening one takes most of the time of many; each sees what is on the console since it began. */
+export function sharedPage(open) {
+  const opened = shared(open);
+  return async (t) => {
+    const all = await opened(t);
+    all.messages.length = 0;
+    return all;
+  };
+}
+
 /** Chromium without a network of its own. */
 export function launch(options = {}) {
   return chromium.launch({
@@ -29,8 +67,8 @@ export function launch(options = {}) {
 const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
 
 /**
- * The built site with pages that are empty, `blank.html` and one that is not isolated, `open.html`; `models` may answer requests
- * below /models/NAME/ instead of the folder, and `others` any other.
+ * The built site with pages that are empty, `blank.html` and one that is not isolated, `open.html`, and the tiny checkpoint as
+ * /models/small/; `models` may answer requests below /models/NAME/ instead of the folder, and `others` any other.
  */
 export function serveSite(models, others = () => false) {
   return serve(path("build/site"), 0, async (request, response) => {
@@ -38,14 +76,15 @@ export function serveSite(models, others = () => false) {
     const headers = { "/blank.html": ISOLATED, "/open.html": {} }[pathname];
     if (headers) return response.writeHead(200, { ...headers, "content-type": "text/html" }).end('<!doctype html><link rel="icon" href="data:,">');
     const [, folder, name, ...file] = pathname.split("/");
-    return folder === "models" ? models(request, response, name, file.join("/")) : others(request, response, pathname);
+    if (folder !== "models") return others(request, response, pathname);
+    return models(request, response, name, file.join("/")) || (name === "small" && sendSmall(response, file.join("/")));
   });
 }
 
-/** A page with the package imported as `wick`, and helpers; fails the test on anything unexpected on the console. */
+/** A page with the package imported as `wick`, and helpers. It is closed after test `t`, or without one with the browser. */
 export async function openPage(t, browser, server, { context, file = "blank.html" } = {}) {
   context ??= await browser.newContext();
-  t.after(() => context.close());
+  t?.after(() => context.close());
   const page = await context.newPage();
   const messages = [];
   page.on("console", (message) => messages.push(message.text()));
@@ -89,8 +128,16 @@ export function scratch(test) {
   return folder;
 }
 
-/** Vectors of the native program, as rows. */
+const native = new Map();
+
+/** Vectors of the native program, as rows, computed once. */
 export function nativeVectors(test, texts, model = MODEL, ...options) {
+  const key = JSON.stringify([texts, model, options]);
+  if (!native.has(key)) native.set(key, encodeNatively(test, texts, model, options));
+  return native.get(key);
+}
+
+function encodeNatively(test, texts, model, options) {
   const folder = scratch(test);
   writeFileSync(join(folder, "in.jsonl"), texts.map((text) => JSON.stringify(text)).join("\n"));
   const binary = path("target/release/wick");

@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { FIXTURES, address, compare, expectations, replaced, requests, serveFixtures } from "./expectations.mjs";
 import { run } from "./fixture.mjs";
-import { decodeRows, dot, json, launch, nativeVectors, openPage, path, stsSentences } from "./harness.mjs";
+import { decodeRows, dot, json, launch, nativeVectors, openPage, path, sharedPage, stsSentences } from "./harness.mjs";
 
 const fixtures = [...expectations.keys()];
 
@@ -21,7 +21,7 @@ after(async () => {
   await server?.close();
 });
 
-const open = (t) => openPage(t, browser, server);
+const open = sharedPage(() => openPage(undefined, browser, server));
 
 describe("every fixture gives what its original program gave", () => {
   for (const [name, expect] of expectations) {
@@ -149,7 +149,7 @@ describe("scores", async () => {
 describe("weights held smaller", () => {
   for (const [dtype, least] of [["f16", 0.9995], ["int8", 0.995]]) {
     test(`${dtype}: all STS-B sentences stay close to f32`, async (t) => {
-      const { page } = await open(t);
+      const { page } = await openPage(t, browser, server);
       const texts = stsSentences();
       const { packed, memory } = await page.evaluate(
         async ([texts, dtype]) => {
@@ -244,38 +244,6 @@ describe("rerankers", () => {
     }
     assert.deepEqual([results.failures.number.at, results.failures.query.at, results.works], ["text 1", "query", 1]);
     assert.deepEqual(messages.filter((message) => !/404/.test(message)), []);
-  });
-
-  test("stop when asked, and when disposed", async (t) => {
-    const { page } = await open(t);
-    for (const worker of [true, false]) {
-      const results = await page.evaluate(
-        async ([source, worker]) => {
-          const many = Array(1500).fill("one two three four five six seven eight nine ten eleven twelve");
-          const early = await failure(wick.Reranker.load(source, { worker, signal: AbortSignal.abort() }));
-          const reranker = await wick.Reranker.load(source, { worker });
-          const abort = new AbortController();
-          // From the first batch on: texts are tokenized before, which takes about as long here.
-          let begun;
-          const begin = () => (begun ??= performance.now());
-          const first = failure(reranker.rerank("q", many, { signal: abort.signal, onProgress: () => begin() && abort.abort() }));
-          const behind = reranker.rerank("q", ["the one behind"]);
-          const errors = [early, await first];
-          const next = (await behind).length;
-          const stopped = performance.now() - begun;
-          begun = undefined;
-          await reranker.rerank("q", many, { onProgress: begin });
-          const whole = performance.now() - begun;
-          const under = failure(reranker.rerank("q", many));
-          reranker.dispose();
-          return { errors, next, stopped, whole, under: await under, after: await failure(reranker.rerank("q", ["a"])) };
-        },
-        [reranker(), worker],
-      );
-      for (const error of results.errors) assert.deepEqual([error.code, error.name], ["aborted", "AbortError"]);
-      assert.deepEqual([results.next, results.under.code, results.after.code], [1, "disposed", "disposed"]);
-      assert.ok(results.stopped < results.whole / 2, `stopped after ${results.stopped} ms of ${results.whole}`);
-    }
   });
 });
 

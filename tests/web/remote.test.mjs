@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import { serve as serveProviders, score, seed, unit } from "../providers/server.mjs";
-import { launch, openPage, path, serveSite } from "./harness.mjs";
+import { launch, openPage, path, serveSite, sharedPage } from "./harness.mjs";
 
 const KEY = "sk-test-0123456789";
 const TEXTS = ["The weather is lovely today.", "It's so sunny outside!", "Grüße aus 東京 🚀"];
@@ -32,6 +32,16 @@ async function abandoned({ log }) {
   }
 }
 
+async function openRemote(t) {
+  const opened = await openPage(t, browser, site);
+  await opened.page.evaluate(() => {
+    globalThis.failure = (promise) => promise.then(() => "no error", ({ code, at, message, name, provider }) => ({ code, at, message, name, provider }));
+  });
+  return opened;
+}
+
+const sharedRemote = sharedPage(openRemote);
+
 /** Gives a function that runs another there, with arguments that are data; `wick` is the package. */
 const surroundings = {
   Node: async () => {
@@ -39,13 +49,10 @@ const surroundings = {
     globalThis.failure = (promise) => promise.then(() => "no error", ({ code, at, message, name, provider }) => ({ code, at, message, name, provider }));
     return { run: (call, ...args) => call(args), messages: [] };
   },
-  Chromium: async (t) => {
-    const { page, messages } = await openPage(t, browser, site);
+  Chromium: async (t, open = sharedRemote) => {
+    const { page, messages } = await open(t);
     // A browser tells of every answer that is no success, and of every origin that lets no page in.
     t.after(() => assert.deepEqual(messages.filter((message) => !/Failed to load resource|blocked by CORS policy|may not be read/.test(message)), []));
-    await page.evaluate(() => {
-      globalThis.failure = (promise) => promise.then(() => "no error", ({ code, at, message, name, provider }) => ({ code, at, message, name, provider }));
-    });
     return { run: (call, ...args) => page.evaluate(call, args), messages, page };
   },
 };
@@ -468,7 +475,7 @@ test("the proxy of the documentation lets this page in, and keeps the key on its
 
 test("a module that does not start fails who asked for it, and no other", async (t) => {
   const options = { model: "m", apiKey: KEY, baseUrl: at("openai").baseUrl };
-  const { run } = await surroundings.Chromium(t);
+  const { run } = await surroundings.Chromium(t, openRemote);
   const results = await run(async ([options]) => {
     const open = (wasm) => wick.Embedder.remote("openai", { ...options, ...(wasm !== undefined && { wasm }) });
     const code = (wasm) => failure(open(wasm)).then(({ code, at } = {}) => code && [code, at]);
@@ -480,7 +487,7 @@ test("a module that does not start fails who asked for it, and no other", async 
   }, options);
   assert.deepEqual(results, [["network", "wasm"], ["executor", "wasm"], ["executor", "wasm"], "no error", 1]);
   for (const form of ["address", "bytes", "module"]) {
-    const { run } = await surroundings.Chromium(t);
+    const { run } = await surroundings.Chromium(t, openRemote);
     const count = await run(async ([options, form]) => {
       const address = "/wick-embed/wick_remote_bg.wasm";
       const bytes = () => fetch(address).then((response) => response.arrayBuffer());

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
 import { Ajv } from "ajv";
 import OpenAI from "openai";
-import { MODEL, json, launch, nativeVectors, openPage, path, serve, serveSite } from "./harness.mjs";
+import { MODEL, json, launch, nativeVectors, openPage, path, serveSite } from "./harness.mjs";
 
 const TEXTS = ["The weather is lovely today.", "It's so sunny outside!", "Zürich 東京"];
 const NAME = "all-MiniLM-L6-v2";
@@ -29,14 +29,22 @@ async function start(...args) {
   return { url, stop: () => (child.kill("SIGTERM"), ended) };
 }
 
+/** `site` is of an origin that is allowed, `other` is not. */
+let browser, site, other;
 const running = {};
 before(async () => {
+  [browser, site, other] = await Promise.all([launch(), serveSite(() => false), serveSite(() => false)]);
+  const cors = ["--cors-allow-origin", new URL(site.url).origin];
+  const locked = ["--api-key-env", "WICK_TEST_KEY"];
   running.dense = await start(...DENSE, "--max-texts", "64");
-  running.sparse = await start(...SPARSE);
-  running.locked = await start(...DENSE, "--api-key-env", "WICK_TEST_KEY", "--max-queued-texts", "40", "--max-body-bytes", "100000");
+  running.sparse = await start(...SPARSE, ...cors);
+  running.locked = await start(...DENSE, ...locked, "--max-queued-texts", "40", "--max-body-bytes", "100000");
+  running.open = await start(...DENSE, ...locked, ...cors);
 });
 after(async () => {
-  for (const { stop } of Object.values(running)) assert.equal(await stop(), 0);
+  await Promise.all([browser?.close(), site?.close(), other?.close()]);
+  const ended = await Promise.all(Object.values(running).map(({ stop }) => stop()));
+  assert.deepEqual(ended, ended.map(() => 0));
 });
 
 const client = (server, options) => new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0, ...options });
@@ -161,11 +169,6 @@ test("answers and errors are as the published descriptions have them", async () 
 
 test("Wick's own client gets the native program's vectors, in Node and in a page", async (t) => {
   const expected = nativeVectors(t, TEXTS).map((row) => Array.from(row));
-  const site = await serveSite(() => false);
-  const browser = await launch();
-  const cors = ["--cors-allow-origin", new URL(site.url).origin];
-  const servers = [await start(...DENSE, ...cors, "--api-key-env", "WICK_TEST_KEY"), await start(...SPARSE, ...cors)];
-  t.after(() => Promise.all([browser.close(), site.close(), ...servers.map(({ stop }) => stop())]));
   const ask = async ([dense, sparse, apiKey, texts]) => {
     const openai = await wick.Embedder.remote("openai", { model: "all-MiniLM-L6-v2", apiKey, baseUrl: `${dense}/v1` });
     const tei = await wick.Embedder.remote("tei", { apiKey, baseUrl: dense });
@@ -190,7 +193,7 @@ test("Wick's own client gets the native program's vectors, in Node and in a page
   const sparse = (await splade.encode(TEXTS)).sparse.map(({ indices, values }) => [Array.from(indices), Array.from(values)]);
   const ranked = await reranker.rerank("a", TEXTS);
   const { page } = await openPage(t, browser, site);
-  const urls = servers.map(({ url }) => url);
+  const urls = [running.open, running.sparse].map(({ url }) => url);
   for (const answers of [await ask([...urls, KEY, TEXTS]), await page.evaluate(ask, [...urls, KEY, TEXTS])]) {
     assert.deepEqual(answers.openai, expected);
     assert.deepEqual(answers.tei, expected);
@@ -210,14 +213,10 @@ test("Wick's own client gets the native program's vectors, in Node and in a page
 const wickInNode = async () => (globalThis.wick = await import(path("pkg/dist/node.js")));
 
 test("a page asks from an origin that is allowed, and from no other", async (t) => {
-  const page = () => serve(path("tests/web"), 0, (request, response) => response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><link rel="icon" href="data:,">'));
-  const [allowed, other] = [await page(), await page()];
-  const server = await start(...DENSE, "--api-key-env", "WICK_TEST_KEY", "--cors-allow-origin", new URL(allowed.url).origin);
-  const browser = await launch();
-  t.after(() => Promise.all([browser.close(), allowed.close(), other.close(), server.stop()]));
   const from = async (origin, key) => {
     const tab = await browser.newPage();
-    await tab.goto(origin.url);
+    t.after(() => tab.close());
+    await tab.goto(`${origin.url}open.html`);
     return tab.evaluate(
       async ([url, key, input]) => {
         const headers = { authorization: `Bearer ${key}`, "content-type": "application/json", "x-stainless-lang": "js" };
@@ -226,11 +225,11 @@ test("a page asks from an origin that is allowed, and from no other", async (t) 
         const { data, error } = await response.json();
         return error?.code ?? data.map(({ embedding }) => embedding);
       },
-      [server.url, key, TEXTS],
+      [running.open.url, key, TEXTS],
     );
   };
-  const rows = await from(allowed, KEY);
+  const rows = await from(site, KEY);
   nativeVectors(t, TEXTS).forEach((row, index) => assert.deepEqual(Float32Array.from(rows[index]), row));
-  assert.equal(await from(allowed, "wrong"), "invalid_api_key");
+  assert.equal(await from(site, "wrong"), "invalid_api_key");
   assert.equal(await from(other, KEY), "TypeError");
 });

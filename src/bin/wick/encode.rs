@@ -108,7 +108,24 @@ fn write_npy(path: &Path, output: &Output) -> Result<()> {
             "npy holds dense vectors, which this model gives none of",
         ));
     };
-    let shape = (dense.rows().len(), dense.width);
-    let array = candle_core::Tensor::from_slice(&dense.values, shape, &candle_core::Device::Cpu)?;
-    array.write_npy(path).map_err(|error| Error::new(Code::Io, path.display().to_string(), error.to_string()))
+    let mut file = BufWriter::new(File::create(path).map_err(file_error(path))?);
+    let written = file.write_all(&npy_header(dense.rows().len(), dense.width)).and_then(|()| {
+        dense.values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))?;
+        file.flush()
+    });
+    written.map_err(file_error(path))
+}
+
+/// The header of a `[rows, width]` array of little-endian f32 in NumPy's format, version 1.0
+/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>): its length is a multiple of 64.
+fn npy_header(rows: usize, width: usize) -> Vec<u8> {
+    let fields = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
+    // Magic, version and length before the fields, a line feed behind them.
+    let length = (10 + fields.len() + 1).next_multiple_of(64) - 10;
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend_from_slice(&(length as u16).to_le_bytes());
+    header.extend_from_slice(fields.as_bytes());
+    header.resize(10 + length - 1, b' ');
+    header.push(b'\n');
+    header
 }

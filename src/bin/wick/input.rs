@@ -49,7 +49,7 @@ pub struct How {
 }
 
 impl Model {
-    pub fn load(&self, watch: &impl Watch) -> Result<Embedder> {
+    pub fn load(&self, watch: &dyn Watch) -> Result<Embedder> {
         block_on(Embedder::load(&Directory::new(&self.model), &self.how.options(), watch))
     }
 }

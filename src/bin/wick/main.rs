@@ -5,6 +5,7 @@ mod convert;
 mod distill;
 mod encode;
 mod input;
+#[cfg(feature = "serve")]
 mod serve;
 
 use std::{
@@ -35,6 +36,7 @@ enum Command {
     /// Make a static model, a table of word vectors, from an encoder.
     Distill(distill::Distill),
     /// Answer OpenAI's and text-embeddings-inference's requests over HTTP.
+    #[cfg(feature = "serve")]
     Serve(serve::Serve),
 }
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => arguments.run(),
         Command::Convert(arguments) => arguments.run(),
         Command::Distill(arguments) => arguments.run(),
+        #[cfg(feature = "serve")]
         Command::Serve(arguments) => arguments.run(),
     };
     match result {

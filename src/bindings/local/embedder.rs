@@ -1,6 +1,8 @@
 //! A loaded embedder.
 
-use js_sys::{Array, Function, Uint32Array};
+use std::rc::Rc;
+
+use js_sys::{Array, Function, Promise, Uint32Array};
 use serde::Serialize;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 use web_sys::{AbortController, AbortSignal};
@@ -11,12 +13,15 @@ use super::{
         rows::{Encode, Encoded},
         texts,
     },
-    Caller, device, load, options, strings,
+    Caller, load, name, options, strings,
 };
-use crate::{Embedder, LoadOptions, OutputKind, Result, Role};
+use crate::{
+    Embedder, LoadOptions, OutputKind, Result, Role,
+    platform::web::{WebFiles, executor::promise},
+};
 
 #[wasm_bindgen]
-pub struct EmbedderEngine(Embedder);
+pub struct EmbedderEngine(Rc<Embedder>);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,23 +36,26 @@ struct Loaded<'a> {
 impl EmbedderEngine {
     /// Loads a model. `cache` says whether files are kept; `fetch` takes an address and a `RequestInit`; `abort` stops the
     /// load, and is used to end its requests when it fails.
-    pub async fn load(
+    #[wasm_bindgen(unchecked_return_type = "Promise<EmbedderEngine>")]
+    pub fn load(
         from: JsValue,
         load_options: JsValue,
         cache: bool,
         fetch: Function,
         progress: Option<Function>,
         abort: AbortController,
-    ) -> Result<EmbedderEngine, JsValue> {
-        let load_options: LoadOptions = options("options", &load_options)?;
-        let call = async |files: &_, caller: &_| Embedder::load(files, &load_options, caller).await;
-        load(&from, cache, fetch, progress, abort, call).await.map(Self)
+    ) -> Promise {
+        promise(async move {
+            let load_options: LoadOptions = options("options", &load_options)?;
+            let call = async |files: &WebFiles, caller: &Caller| Embedder::load(files, &load_options, caller).await;
+            load(&from, cache, fetch, progress, abort, call).await.map(|embedder| Self(Rc::new(embedder)))
+        })
     }
 
     /// What the model is.
     pub fn describe(&self) -> Result<JsValue, JsValue> {
         Ok(answer(&Loaded {
-            device: device(self.0.is_on_gpu()),
+            device: name(self.0.device()),
             dimensions: self.0.dimensions(),
             max_tokens: self.0.max_tokens(),
             outputs: self.0.outputs(),
@@ -55,17 +63,20 @@ impl EmbedderEngine {
     }
 
     /// Encodes an array of strings.
-    pub async fn encode(
+    pub fn encode(
         &self,
         values: Array,
         encode_options: JsValue,
         progress: Option<Function>,
         signal: Option<AbortSignal>,
-    ) -> Result<JsValue, JsValue> {
-        let encode_options = Encode::read(&encode_options)?;
-        let caller = Caller { progress, signal };
-        let output = self.0.encode(&texts(&values)?, encode_options, &caller).await?;
-        Ok(Encoded::answer(output, Some(device(self.0.is_on_gpu())))?)
+    ) -> Promise {
+        let embedder = self.0.clone();
+        promise(async move {
+            let encode_options = Encode::read(&encode_options)?;
+            let caller = Caller { progress, signal };
+            let output = embedder.encode(&texts(&values)?, encode_options, &caller).await?;
+            Ok(Encoded::answer(output, Some(name(embedder.device())))?)
+        })
     }
 
     /// `[ids, strings]` of each text.

@@ -13,14 +13,19 @@ use web_sys::AbortController;
 
 use super::{Caller, options};
 use crate::{
-    Code, Error, Result,
+    Code, Device, Error, Result,
     hub::Location,
     platform::web::{Source, WebFiles},
 };
 
 /// A device in the words of `LoadOptions.device`.
-fn device(is_gpu: bool) -> &'static str {
-    if is_gpu { "webgpu" } else { "wasm" }
+fn name(device: Device) -> &'static str {
+    match device {
+        Device::WebGpu => "webgpu",
+        Device::Reference => "reference",
+        Device::CandleTransformers => "candle-transformers",
+        _ => "wasm",
+    }
 }
 
 fn strings(values: impl IntoIterator<Item = String>) -> Array {

@@ -1,10 +1,8 @@
 //! Every family and head against the original Python programs: `tests/fixtures/*/expect.json`, text to result.
 
-mod common;
-
 use std::{collections::BTreeMap, fs};
 
-use common::{Dense as _, Memory, difference, json, path, read};
+use crate::common::{Dense as _, Memory, difference, json, path, read};
 use serde_json::Value;
 use wick_embed::{
     Code, Device, Dtype, Embedder, EncodeOptions, LoadOptions, Output, RerankOptions, Reranker, Role, SparseVector,
@@ -183,7 +181,7 @@ fn every_fixture_equals_the_original_program() {
 #[test]
 fn every_fixture_equals_the_original_program_on_the_gpu() {
     // Kept open, so that models share its kernels.
-    if let Some(_gpu) = common::gpu() {
+    if let Some(_gpu) = crate::common::gpu() {
         every_fixture(&[Device::WebGpu]);
     }
 }
@@ -230,7 +228,7 @@ fn hybrid_scores_equal_the_original_program() {
     let embedder = block_on(Embedder::load(&Directory::new(path(folder)), &LoadOptions::default(), &()));
     let embedder = embedder.expect("valid");
     for (index, pair) in expected["pairs"].as_array().expect("pairs").iter().enumerate() {
-        let output = common::encode(&embedder, &strings(pair));
+        let output = crate::common::encode(&embedder, &strings(pair));
         let dense = output.vectors();
         let product: f64 = dense.row(0).iter().zip(dense.row(1)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         let (sparse, tokens) = (output.sparse.expect("sparse"), output.tokens.expect("tokens"));
@@ -269,7 +267,7 @@ fn static_models_equal_the_python_program() {
     for (name, rows) in expected["models"].as_object().expect("models") {
         let files = static_model(name);
         let embedder = block_on(Embedder::load(&files, &LoadOptions::default(), &())).expect("valid");
-        let output = common::encode(&embedder, &texts);
+        let output = crate::common::encode(&embedder, &texts);
         for (index, text) in texts.iter().enumerate() {
             let want = floats(&rows[index]);
             let error = difference(output.vectors().row(index), &want);
@@ -289,7 +287,7 @@ fn static_models_equal_the_python_program() {
         let modules = r#"[{"path": "0_StaticEmbedding", "type": "sentence_transformers.models.StaticEmbedding"}]"#;
         nested.insert("modules.json".into(), modules.as_bytes().into());
         let nested = block_on(Embedder::load(&nested, &LoadOptions::default(), &())).expect("valid");
-        assert_eq!(common::encode(&nested, &texts).dense, output.dense, "{name}");
+        assert_eq!(crate::common::encode(&nested, &texts).dense, output.dense, "{name}");
     }
 }
 
@@ -302,7 +300,7 @@ fn a_static_embedding_of_sentence_transformers_follows_its_rules() {
     let modules = r#"[{"path": "", "type": "sentence_transformers.models.StaticEmbedding"}]"#;
     files.insert("modules.json".into(), modules.as_bytes().into());
     let embedder = block_on(Embedder::load(&files, &LoadOptions::default(), &())).expect("valid");
-    let output = common::encode(&embedder, &texts);
+    let output = crate::common::encode(&embedder, &texts);
     assert!(output.usage.truncated.is_empty());
     for (index, text) in texts.iter().enumerate() {
         let want = floats(&expected["static_embedding"][index]);
@@ -319,7 +317,7 @@ fn a_static_embedding_of_sentence_transformers_follows_its_rules() {
 fn published_values_of_model2vec() {
     let embed = |model: &str, text: &str| {
         let embedder = block_on(Embedder::load(&static_model(model), &LoadOptions::default(), &())).expect("valid");
-        common::encode(&embedder, &[text]).vectors().row(0).to_vec()
+        crate::common::encode(&embedder, &[text]).vectors().row(0).to_vec()
     };
     // model2vec-rs' tests/fixtures/embeddings_*.json
     assert!(difference(&embed("float32", "hello world"), &[-0.393_454_7, -0.919_344]) < 1e-6);
@@ -355,14 +353,14 @@ fn a_static_table_that_contradicts_itself_is_refused() {
 fn other_forms_of_weights_stay_near() {
     let model = |dtype| {
         let options = LoadOptions { dtype: Some(dtype), ..LoadOptions::default() };
-        common::minilm_with(&options)
+        crate::common::minilm_with(&options)
     };
     let texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.", ""];
-    let exact = common::encode(&model(Dtype::F32), &texts);
+    let exact = crate::common::encode(&model(Dtype::F32), &texts);
     for (dtype, lowest) in [(Dtype::F16, 0.999_999), (Dtype::Int8, 0.995)] {
-        let near = common::encode(&model(dtype), &texts);
+        let near = crate::common::encode(&model(dtype), &texts);
         for (a, b) in exact.vectors().rows().zip(near.vectors().rows()) {
-            let cosine = common::cosine(a, b);
+            let cosine = crate::common::cosine(a, b);
             assert!(cosine >= lowest && a != b, "{dtype:?}: {cosine}");
         }
     }

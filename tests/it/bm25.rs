@@ -1,9 +1,7 @@
 //! BM25 against pymilvus's values (`golden/bm25_golden.json`, `golden/bm25_params.json`: outputs of `milvus_model`
 //! 0.2.12) and NLTK's stems (`golden/nltk_stems.json`: NLTK 3.10.4).
 
-mod common;
-
-use common::{json, read};
+use crate::common::{json, read};
 use serde_json::{Value, json};
 use wick_embed::{
     Bm25, Code, SparseVector,

@@ -1,14 +1,11 @@
 //! A converted model: as small as promised, and the same model.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use common::{Dense as _, cosine, encode, minilm, path, read};
+use crate::common::{Dense as _, cosine, encode, minilm, path, read};
 use wick_embed::{
     Code, Dtype, Embedder, Error, LoadOptions, Role, Watch,
     convert::{ConvertOptions, Converted, convert},
@@ -80,7 +77,7 @@ fn loading_in_a_form_and_converting_to_it_are_the_same() {
     let (folder, _) = converted(path(MINILM), "same", Dtype::Int8);
     let options = LoadOptions { dtype: Some(Dtype::Int8), ..LoadOptions::default() };
     let texts = ["The weather is lovely today.", "It's so sunny outside!"];
-    let loaded = encode(&common::minilm_with(&options), &texts);
+    let loaded = encode(&crate::common::minilm_with(&options), &texts);
     assert_eq!(encode(&load(&folder).expect("it loads"), &texts).vectors(), loaded.vectors());
 }
 

@@ -1,10 +1,8 @@
 //! The real all-MiniLM-L6-v2 against what others published for it.
 
-mod common;
-
 use std::cmp::Ordering;
 
-use common::{Dense as _, Memory, cosine, difference, encode, json, minilm, minilm_with, read};
+use crate::common::{Dense as _, Memory, cosine, difference, encode, json, minilm, minilm_with, read};
 use serde_json::Value;
 use wick_embed::{Code, Device, Dtype, Embedder, LoadOptions, Role, Vectors, Watch, platform::native::block_on};
 
@@ -234,19 +232,19 @@ fn lengths_and_options() {
 
 #[test]
 fn a_cancelled_call_stops_between_batches_and_the_next_one_works() {
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     #[derive(Default)]
     struct StopAfterFirst {
-        seen: Cell<usize>,
-        total: Cell<usize>,
+        seen: AtomicUsize,
+        total: AtomicUsize,
     }
     impl Watch for StopAfterFirst {
         fn encoded(&self, done: usize, total: usize) {
-            self.seen.set(done);
-            self.total.set(total);
+            self.seen.store(done, Relaxed);
+            self.total.store(total, Relaxed);
         }
         fn cancelled(&self) -> bool {
-            self.seen.get() > 0
+            self.seen.load(Relaxed) > 0
         }
     }
     let embedder = minilm();
@@ -254,7 +252,7 @@ fn a_cancelled_call_stops_between_batches_and_the_next_one_works() {
     let watch = StopAfterFirst::default();
     let error = block_on(embedder.encode(&texts, Role::Plain, &watch)).expect_err("cancelled");
     assert_eq!(error.code(), Code::Aborted);
-    assert_eq!(watch.total.get(), 200);
-    assert!((1..200).contains(&watch.seen.get()), "{} texts were done", watch.seen.get());
+    assert_eq!(watch.total.load(Relaxed), 200);
+    assert!((1..200).contains(&watch.seen.load(Relaxed)), "{} texts were done", watch.seen.load(Relaxed));
     assert_eq!(encode(&embedder, &texts[..1]).vectors().rows().len(), 1);
 }

@@ -1,14 +1,12 @@
 //! Static models made of encoders.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use common::{Dense as _, cosine, difference, encode, json, path, read};
+use crate::common::{Dense as _, cosine, difference, encode, json, path, read};
 use serde_json::Value;
 use wick_embed::{
     Code, Dtype, Embedder, Error, LoadOptions, Role, Watch,
@@ -115,15 +113,15 @@ fn every_form_gives_nearly_the_same_vectors_and_every_time() {
 }
 
 /// Stops when the first entries were encoded.
-struct Stop(std::cell::Cell<bool>);
+struct Stop(AtomicBool);
 
 impl Watch for Stop {
     fn encoded(&self, _: usize, _: usize) {
-        self.0.set(true);
+        self.0.store(true, Ordering::Relaxed);
     }
 
     fn cancelled(&self) -> bool {
-        self.0.get()
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -1,8 +1,5 @@
 //! Every provider through the public face, against a server that plays all of them: `tests/providers/server.mjs` validates each
 //! request against the published descriptions, and its vectors come from the text and from what the request says that it is for.
-#![cfg(feature = "remote")]
-
-mod common;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -35,7 +32,7 @@ const KEY: &str = "sk-test-0123456789";
 /// Starts a program of Node's that prints its address. It ends when its standard input does, at the latest with this process.
 fn start(program: &str, variables: &[(&str, &str)]) -> (Child, String) {
     let mut child = Command::new("node")
-        .arg(common::path(program))
+        .arg(crate::common::path(program))
         .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -165,7 +162,7 @@ fn expect(output: &Output, texts: &[impl AsRef<str>], kind: &str, native: usize,
     assert_eq!((vectors.rows().len(), vectors.width), (texts.len(), dimensions));
     for (row, text) in vectors.rows().zip(texts) {
         let expected = vector(kind, text.as_ref(), native, dimensions);
-        assert!(common::difference(row, &expected) < 1e-6, "{}", text.as_ref());
+        assert!(crate::common::difference(row, &expected) < 1e-6, "{}", text.as_ref());
     }
 }
 
@@ -870,10 +867,10 @@ fn one_batch_of_many_that_fails_fails_the_call_and_the_next_one_works() {
 #[test]
 fn progress_is_told() {
     #[derive(Default)]
-    struct Told(std::cell::RefCell<Vec<(usize, usize)>>);
+    struct Told(std::sync::Mutex<Vec<(usize, usize)>>);
     impl Watch for Told {
         fn encoded(&self, done: usize, total: usize) {
-            self.0.borrow_mut().push((done, total));
+            self.0.lock().expect("sound").push((done, total));
         }
     }
     let (place, told) = (Place::new(), Told::default());
@@ -881,7 +878,7 @@ fn progress_is_told() {
     (options.batch_size, options.concurrency) = (size(1), NonZeroUsize::MIN);
     block_on(Embedder::remote(Client::new(), options).expect("valid").encode(&TEXTS, Role::Plain, &told))
         .expect("valid");
-    assert_eq!(told.0.into_inner(), [(1, 3), (2, 3), (3, 3)]);
+    assert_eq!(told.0.into_inner().expect("sound"), [(1, 3), (2, 3), (3, 3)]);
     assert_eq!(place.log()["most"], 1);
 }
 

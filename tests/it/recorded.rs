@@ -1,9 +1,6 @@
 //! What Wick sends beside what the providers' own Python clients, and Milvus's, send for the same thing:
 //! `tests/providers/recorded.json`, which `tests/providers/record.py` wrote. Every difference is in the table below, with its
 //! reason; one that is not there fails, and so does one that is gone.
-#![cfg(feature = "remote")]
-
-mod common;
 
 use std::{
     cell::RefCell,
@@ -327,7 +324,7 @@ fn compare(at: &str, theirs: Option<&Value>, ours: Option<&Value>, found: &mut D
 }
 
 fn recorded() -> Vec<Value> {
-    let sets = common::json("tests/providers/recorded.json");
+    let sets = crate::common::json("tests/providers/recorded.json");
     sets.as_object().expect("sets").values().flat_map(|cases| cases.as_array().expect("cases").clone()).collect()
 }
 

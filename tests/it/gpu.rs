@@ -1,11 +1,8 @@
 //! The GPU's executor on a real model, from text to vector. `tests/families.rs` has the other families, and the tests of the crate each kernel.
-#![cfg(feature = "webgpu")]
-
-mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Dense as _, cosine, difference, encode, gpu, json, minilm, minilm_with, path, read};
+use crate::common::{Dense as _, cosine, difference, encode, gpu, json, minilm, minilm_with, path, read};
 use wick_embed::{
     Code, Device, Dtype, Embedder, LoadOptions, OutputKind, Role,
     gpu::{Work, plan::Kernel, shaders::source},

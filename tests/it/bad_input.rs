@@ -1,8 +1,6 @@
 //! Broken models and bad texts: each gets its code, none a panic, and what comes after works.
 
-mod common;
-
-use common::{Dense as _, Memory, encode, load, tiny};
+use crate::common::{Dense as _, Memory, encode, load, tiny};
 use serde_json::{Value, json};
 use wick_embed::{Code, Device, Embedder, LoadOptions, Role, Watch, platform::native::block_on};
 
@@ -224,18 +222,18 @@ fn a_cancelled_load_says_so() {
 
 #[test]
 fn progress_ends_at_the_total_and_never_falls() {
-    use std::cell::RefCell;
+    use std::sync::Mutex;
     #[derive(Default)]
-    struct Log(RefCell<Vec<(u64, Option<u64>)>>);
+    struct Log(Mutex<Vec<(u64, Option<u64>)>>);
     impl Watch for Log {
         fn loaded(&self, loaded: u64, total: Option<u64>, _: &str) {
-            self.0.borrow_mut().push((loaded, total));
+            self.0.lock().expect("sound").push((loaded, total));
         }
     }
     let log = Log::default();
     let files = tiny();
     block_on(Embedder::load(&files, &LoadOptions::default(), &log)).expect("valid");
-    let steps = log.0.into_inner();
+    let steps = log.0.into_inner().expect("sound");
     let total: usize = files.values().map(|bytes| bytes.len()).sum();
     assert_eq!(steps.last(), Some(&(total as u64, Some(total as u64))));
     assert!(steps.is_sorted());
@@ -245,9 +243,9 @@ fn progress_ends_at_the_total_and_never_falls() {
 #[test]
 fn damaged_files_never_panic() {
     let mut files = tiny();
-    files.insert("modules.json".into(), (*common::read("build/models/all-MiniLM-L6-v2/modules.json")).into());
+    files.insert("modules.json".into(), (*crate::common::read("build/models/all-MiniLM-L6-v2/modules.json")).into());
     let pooling = "1_Pooling/config.json";
-    files.insert(pooling.into(), (*common::read("build/models/all-MiniLM-L6-v2/1_Pooling/config.json")).into());
+    files.insert(pooling.into(), (*crate::common::read("build/models/all-MiniLM-L6-v2/1_Pooling/config.json")).into());
     assert!(load(&files).is_ok());
 
     let mut state = 0x2545_f491_u32;
@@ -346,7 +344,7 @@ fn fixture(name: &str) -> Memory {
         }
     }
     let mut files = Memory::new();
-    add(&mut files, &common::path(&format!("tests/fixtures/{name}")), "");
+    add(&mut files, &crate::common::path(&format!("tests/fixtures/{name}")), "");
     files
 }
 

@@ -1,7 +1,4 @@
 //! The native program, as a program.
-#![cfg(feature = "cli")]
-
-mod common;
 
 use std::{
     fs,
@@ -9,7 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use common::{Dense as _, encode, minilm, path};
+use crate::common::{Dense as _, encode, minilm, path};
 
 fn wick(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_wick"))
@@ -79,14 +76,14 @@ fn jsonl_in_npy_out() {
 #[cfg(feature = "webgpu")]
 #[test]
 fn encode_and_bench_on_a_gpu() {
-    if common::gpu().is_none() {
+    if crate::common::gpu().is_none() {
         return;
     }
     let output = wick(&["encode", "--model", &model(), "--device", "gpu"], &TEXTS.join("\n"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let expected = encode(&minilm(), &TEXTS);
     for (row, expected) in jsonl(&output.stdout).iter().zip(expected.vectors().rows()) {
-        assert!(common::difference(row, expected) < 1e-5 && row != expected);
+        assert!(crate::common::difference(row, expected) < 1e-5 && row != expected);
     }
     let arguments = ["bench", "--model", &model(), "--rounds", "1", "--device", "gpu"];
     let output = wick(&[&arguments[..], &["--json"]].concat(), &TEXTS.join("\n"));

@@ -1,8 +1,5 @@
 //! `wick serve`, as a program that is asked over HTTP. What its answers look like, `tests/web/serve.test.mjs` checks against published
 //! descriptions; here it is what they hold, and what happens when something is wrong.
-#![cfg(all(feature = "cli", unix))]
-
-mod common;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -12,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::common::{Dense as _, encode, minilm, minilm_with, path};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use common::{Dense as _, encode, minilm, minilm_with, path};
 use serde_json::{Value, json};
 use wick_embed::{
     Embedder, EncodeOptions, LoadOptions, OutputKind, Provider, RemoteOptions, RerankOptions, Reranker, Role,
