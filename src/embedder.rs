@@ -65,7 +65,7 @@ pub struct Token {
 enum Model {
     Transformer(OnExecutor),
     #[cfg(feature = "reference")]
-    SecondOpinion(SecondOpinion),
+    SecondOpinion(Box<SecondOpinion>),
     Static {
         table: StaticTable<Host>,
         /// Median length of a token's string, by which Model2Vec cuts texts; none for sentence-transformers' own tables.
@@ -206,7 +206,7 @@ impl Embedder {
             let opinion = SecondOpinion::load(session, config, plan, request).await?;
             let outputs = opinion.outputs();
             check_outputs(options.outputs.as_deref(), &outputs)?;
-            let model = Model::SecondOpinion(opinion);
+            let model = Model::SecondOpinion(Box::new(opinion));
             return Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs });
         }
         let transformer = match Executor::open(request.device, request.threads).await? {

@@ -26,7 +26,7 @@ pub struct RemoteReranker<H> {
 }
 
 #[cfg(feature = "local")]
-impl crate::Embedder {
+impl crate::embedder::Embedder {
     /// [`RemoteEmbedder::new`].
     pub fn remote<H: Http>(http: H, options: RemoteOptions) -> Result<RemoteEmbedder<H>> {
         RemoteEmbedder::new(http, options)
@@ -34,7 +34,7 @@ impl crate::Embedder {
 }
 
 #[cfg(feature = "local")]
-impl crate::Reranker {
+impl crate::rerank::Reranker {
     /// [`RemoteReranker::new`].
     pub fn remote<H: Http>(http: H, options: RemoteOptions) -> Result<RemoteReranker<H>> {
         RemoteReranker::new(http, options)

@@ -2,9 +2,13 @@
 
 #[cfg(feature = "remote")]
 mod client;
+#[cfg(feature = "local")]
+mod pace;
 
 #[cfg(feature = "remote")]
 pub use client::Client;
+#[cfg(feature = "local")]
+pub(crate) use pace::{Clock, Pacer};
 
 use std::{
     cmp::Ordering,
@@ -165,20 +169,6 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
     move |error| Error::new(Code::Io, &at, error.to_string())
 }
 
-/// Measures time.
-pub(crate) struct Clock(Instant);
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Since it was started.
-    pub(crate) fn seconds(&self) -> f64 {
-        self.0.elapsed().as_secs_f64()
-    }
-}
-
 /// What was measured on this machine, by this process: a library leaves no files behind.
 #[cfg(feature = "webgpu")]
 static MEASURED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
@@ -211,17 +201,6 @@ pub(crate) fn side_by_side<T: Sync>(items: &[T], call: impl Fn(&T) + Sync) {
             }
         }),
     }
-}
-
-/// Natively there is no event loop to let in.
-pub(crate) struct Pacer;
-
-impl Pacer {
-    pub(crate) fn new() -> Self {
-        Self
-    }
-
-    pub(crate) async fn breathe(&mut self) {}
 }
 
 /// Gives a provider's key, as often as it is asked.

@@ -5,8 +5,12 @@
 
 mod client;
 pub(crate) mod executor;
+#[cfg(feature = "local")]
+mod pace;
 
 pub use client::Client;
+#[cfg(feature = "local")]
+pub(crate) use pace::{Clock, Pacer};
 
 #[cfg(not(target_feature = "simd128"))]
 compile_error!("the engine is built with SIMD: RUSTFLAGS must not replace the flags of .cargo/config.toml");
@@ -323,31 +327,6 @@ impl Drop for WebBody {
     }
 }
 
-/// Measures time.
-#[cfg(feature = "local")]
-pub(crate) struct Clock(f64);
-
-#[cfg(feature = "local")]
-impl Clock {
-    pub(crate) fn start() -> Self {
-        Self(Self::now())
-    }
-
-    /// Since it was started; in steps of 0.1 ms, or where other pages are not kept apart of this one 1 ms at most.
-    pub(crate) fn seconds(&self) -> f64 {
-        (Self::now() - self.0) / 1e3
-    }
-
-    /// Milliseconds.
-    fn now() -> f64 {
-        let performance = Reflect::get(&js_sys::global(), &"performance".into()).ok();
-        match performance.and_then(|performance| performance.dyn_into::<web_sys::Performance>().ok()) {
-            Some(performance) => performance.now(),
-            None => js_sys::Date::now(),
-        }
-    }
-}
-
 /// Where in the cache a name is kept. No server has this address.
 #[cfg(feature = "webgpu")]
 fn measured(name: &str) -> String {
@@ -416,37 +395,4 @@ pub(crate) async fn sleep(duration: Duration) {
     let promise = Promise::new(&mut |resolve, _| timer = Some(Timer(set_timeout(&resolve, milliseconds))));
     let _ = JsFuture::from(promise).await;
     drop(timer);
-}
-
-/// Lets the event loop in when a computation has held it for a while, so that a cancel can arrive.
-#[cfg(feature = "local")]
-pub(crate) struct Pacer {
-    since: f64,
-}
-
-#[cfg(feature = "local")]
-impl Pacer {
-    /// How long the loop may be held, in milliseconds.
-    const HOLD: f64 = 12.0;
-
-    pub(crate) fn new() -> Self {
-        Self { since: js_sys::Date::now() }
-    }
-
-    pub(crate) async fn breathe(&mut self) {
-        if js_sys::Date::now() - self.since < Self::HOLD {
-            return;
-        }
-        // A message to oneself, because timers are held back in hidden pages.
-        if let Ok(channel) = web_sys::MessageChannel::new() {
-            let (here, there) = (channel.port1(), channel.port2());
-            let message = Promise::new(&mut |resolve, _| here.set_onmessage(Some(&resolve)));
-            if there.post_message(&JsValue::NULL).is_ok() {
-                let _ = JsFuture::from(message).await;
-            }
-            // Node lives as long as a port is open.
-            here.close();
-        }
-        self.since = js_sys::Date::now();
-    }
 }

@@ -64,8 +64,11 @@ fn jsonl_in_npy_out() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let bytes = fs::read(folder.join("vectors.npy")).expect("written");
     assert_eq!(&bytes[..6], b"\x93NUMPY");
-    let header = String::from_utf8_lossy(&bytes[10..128]);
-    assert!(header.contains("'descr': '<f4'") && header.contains("(3,384"), "{header}");
+    // As NumPy writes it, padded to a multiple of 64 bytes.
+    let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = String::from_utf8_lossy(&bytes[10..10 + length]);
+    assert_eq!(header.trim_end(), "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 384), }");
+    assert!(header.ends_with('\n') && (10 + length) % 64 == 0 && bytes.len() == 10 + length + 3 * 384 * 4);
     let values = &bytes[bytes.len() - 3 * 384 * 4..];
     let values: Vec<f32> =
         values.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().expect("four"))).collect();

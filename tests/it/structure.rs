@@ -30,6 +30,8 @@ const LAYERS: &[&[&str]] = &[
 /// Uses that the layers do not allow, each with its reason.
 const ALLOWED: &[(&str, &str)] = &[
     ("weights", "ops"),      // the loader packs tensors through the contract
+    ("remote", "embedder"),  // makes its remote counterpart
+    ("remote", "rerank"),    // as above
     ("distill", "embedder"), // the files of a model's stages
     ("convert", "embedder"), // as above
     ("encoder", "text"),     // a batch is what the forward reads

@@ -11,8 +11,9 @@ export const expectations = new Map(folders.map((name) => [name, json(`${FIXTURE
 // Several models in one fixture, with one tokenizer.
 const { texts: words, models } = json(`${FIXTURES}/model2vec/expect.json`);
 for (const [name, dense] of Object.entries(models)) expectations.set(`model2vec/${name}`, { cases: [{ role: "plain", texts: words, dense }] });
-// Where we differ from sentence-transformers on purpose, as in tests/families.rs: what is cut is normalised again, and a document
-// has the prompt "passage" where there is no other (6.2 means to, but always finds an empty "document" first).
+// Where we differ from sentence-transformers on purpose, as in tests/it/families.rs: what is cut is
+// normalised again, and a document has the prompt "passage" where there is no other (6.2 means to,
+// but always finds an empty "document" first).
 for (const [name, { cases = [] }] of expectations) {
   for (const wanted of cases) {
     const { dimensions, normalize } = wanted.options ?? {};

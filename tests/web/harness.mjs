@@ -16,13 +16,16 @@ export const json = (relative) => JSON.parse(readFileSync(path(relative), "utf8"
 
 export const MODEL = "build/models/all-MiniLM-L6-v2";
 
+/** The native program, of whichever build the tests are for. */
+export const PROGRAM = process.env.WICK ?? path("target/release/wick");
+
 /**
- * A tiny checkpoint, for whatever does not depend on the model: vectors of 32 numbers, from at most 64 tokens, and from 70
- * without `sentence_bert_config.json`.
+ * A tiny checkpoint, for whatever does not depend on the model: vectors of 32 numbers, from at most
+ * 64 tokens, and from 70 without `sentence_bert_config.json`.
  */
 export const SMALL = "tests/fixtures/xlmr";
 
-/** Sends a file of it; false if there is none. In pieces, so that its weights do not arrive at once. */
+/** Sends a file of it, in pieces, so that weights do not arrive at once; false if there is none. */
 export function sendSmall(response, file) {
   const found = path(join(SMALL, file));
   const info = statSync(found, { throwIfNoEntry: false });
@@ -33,8 +36,8 @@ export function sendSmall(response, file) {
 }
 
 /**
- * What the tests of a file share, such as a loaded model: made when the first of them asks for it, and made again after a test
- * that failed, which may have left anything behind.
+ * What the tests of a file share, such as a loaded model: made when the first of them asks for it,
+ * and made again after a test that failed, which may have left anything behind.
  */
 export function shared(make) {
   let made;
@@ -44,7 +47,10 @@ export function shared(make) {
   };
 }
 
-/** A page that tests share, because opening one takes most of the time of many; each sees what is on the console since it began. */
+/**
+ * A page that tests share, because opening one takes most of the time of many tests. Each sees what
+ * came onto the console since it began.
+ */
 export function sharedPage(open) {
   const opened = shared(open);
   return async (t) => {
@@ -67,8 +73,9 @@ export function launch(options = {}) {
 const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
 
 /**
- * The built site with pages that are empty, `blank.html` and one that is not isolated, `open.html`, and the tiny checkpoint as
- * /models/small/; `models` may answer requests below /models/NAME/ instead of the folder, and `others` any other.
+ * The built site with pages that are empty, `blank.html` and one that is not isolated, `open.html`,
+ * and the tiny checkpoint as /models/small/. `models` may answer requests below /models/NAME/
+ * instead of the folder, and `others` any other.
  */
 export function serveSite(models, others = () => false) {
   return serve(path("build/site"), 0, async (request, response) => {
@@ -81,7 +88,10 @@ export function serveSite(models, others = () => false) {
   });
 }
 
-/** A page with the package imported as `wick`, and helpers. It is closed after test `t`, or without one with the browser. */
+/**
+ * A page with the package imported as `wick`, and helpers. It is closed after test `t`, or without
+ * one with the browser.
+ */
 export async function openPage(t, browser, server, { context, file = "blank.html" } = {}) {
   context ??= await browser.newContext();
   t?.after(() => context.close());
@@ -140,9 +150,8 @@ export function nativeVectors(test, texts, model = MODEL, ...options) {
 function encodeNatively(test, texts, model, options) {
   const folder = scratch(test);
   writeFileSync(join(folder, "in.jsonl"), texts.map((text) => JSON.stringify(text)).join("\n"));
-  const binary = path("target/release/wick");
   const output = join(folder, "out.npy");
-  execFileSync(binary, ["encode", "--model", path(model), "--input", join(folder, "in.jsonl"), "--output", output, ...options]);
+  execFileSync(PROGRAM, ["encode", "--model", path(model), "--input", join(folder, "in.jsonl"), "--output", output, ...options]);
   const bytes = readFileSync(output);
   const start = 10 + bytes.readUInt16LE(8);
   const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset + start, bytes.byteOffset + bytes.length));

@@ -29,7 +29,7 @@ after(async () => {
 
 const open = (t, options) => openPage(t, browser, server, options);
 
-/** The tests' page, with MiniLM in a worker, `minilm.true`, and on the page's own thread, `minilm.false`. */
+/** A page with MiniLM in a worker, `minilm.true`, and on its own thread, `minilm.false`. */
 const shared = sharedPage(async () => {
   const opened = await openPage(undefined, browser, server);
   await opened.page.evaluate(async () => {
@@ -39,7 +39,7 @@ const shared = sharedPage(async () => {
   return opened;
 });
 
-/** A tokenizer with a part that traps in the tokenizers crate: a table that ends before it begins. */
+/** A tokenizer that traps in the tokenizers crate: a table ends before it begins. */
 function trappingTokenizer() {
   const tokenizer = JSON.parse(readFileSync(path(`${SMALL}/tokenizer.json`), "utf8"));
   tokenizer.normalizer = { type: "Precompiled", precompiled_charsmap: "AAAAAA==" };
@@ -458,7 +458,7 @@ test("importing does nothing", async (t) => {
   });
   assert.deepEqual(touched, []);
   // Its own few scripts, and neither the engine nor the module.
-  const names = ["bm25", "client", "embedder", "errors", "host.web", "index", "model", "options", "origin", "reranker", "score", "sparse"];
+  const names = ["bm25", "client", "embedder", "errors", "host.web", "index", "model", "options", "origin", "reranker", "score", "sparse", "verify"];
   const scripts = names.map((name) => `/wick-embed/${name}.js`);
   assert.deepEqual(requested.sort(), scripts);
 });

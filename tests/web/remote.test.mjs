@@ -1,5 +1,6 @@
-// Remote providers from JavaScript, the same calls in Node and in a page of real Chromium, against a server that plays all of them and
-// validates what it is asked (tests/providers/server.mjs). What each provider is sent in every case, tests/providers.rs says.
+// Remote providers from JavaScript, the same calls in Node and in a page of real Chromium, against
+// a server that plays all of them and validates what it is asked (tests/providers/server.mjs). What
+// each provider is sent in every case, tests/it/providers.rs says.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,4 +1,5 @@
-// node tests/web/run.mjs [NAME...]: all tests of this folder, or those of NAME.test.mjs; how long each file took stands at the end.
+// node tests/web/run.mjs [NAME...]: all tests of this folder, or those of NAME.test.mjs. How long
+// each file took stands at the end.
 import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
 import { Ajv } from "ajv";
 import OpenAI from "openai";
-import { MODEL, json, launch, nativeVectors, openPage, path, serveSite } from "./harness.mjs";
+import { MODEL, PROGRAM, json, launch, nativeVectors, openPage, path, serveSite } from "./harness.mjs";
 
 const TEXTS = ["The weather is lovely today.", "It's so sunny outside!", "Zürich 東京"];
 const NAME = "all-MiniLM-L6-v2";
@@ -15,7 +15,7 @@ const SPARSE = ["--model", "tests/fixtures/splade-bert"];
 /** Starts a server; gives its address, and a way to stop it that says how it ended. */
 async function start(...args) {
   const environment = { ...process.env, WICK_TEST_KEY: KEY };
-  const child = spawn(path("target/release/wick"), ["serve", "--port", "0", ...args], { cwd: path("."), env: environment, stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(PROGRAM, ["serve", "--port", "0", ...args], { cwd: path("."), env: environment, stdio: ["ignore", "ignore", "pipe"] });
   const ended = new Promise((done) => child.once("exit", done));
   let said = "";
   const url = await new Promise((found, fail) => {

@@ -42,7 +42,8 @@ test("memory stays near the size of the weights", async (t) => {
   // A WebAssembly memory never shrinks, so its size is its peak.
   const times = (key) => runs.map((run) => (run[key] / weights).toFixed(3)).join(", ");
   t.diagnostic(`x weights after load ${times("loaded")}, after a call ${times("first")}, after 10,000 texts ${times("encoded")}`);
-  // Where a small piece comes to lie in the room of a tensor under way, the next one needs new room: some loads take 2 MB more.
+  // Where a small piece comes to lie in the room of a tensor under way, the next one needs new
+  // room: some loads take 2 MB more.
   const [, loaded] = runs.map((run) => run.loaded).sort((a, b) => a - b);
   assert.ok(loaded <= 1.15 * weights, times("loaded"));
   for (const { first, encoded } of runs) {
