@@ -9,7 +9,11 @@ export function importing(file: string): string | undefined {
   // webpack, Rspack, Turbopack and Parcel write a `file:` address here, which is not where the page
   // has this from; they find the worker themselves. Content scripts import from an extension.
   if (!/^(https?|[a-z-]+-extension):/.test(here) || new URL(here).origin === location.origin) return undefined;
-  // From another origin a worker may not be started, but one of our own may import it.
-  const text = `import ${JSON.stringify(new URL(file, here).href)};`;
+  // From another origin a worker may not be started, but one of our own may import it. Later, and
+  // not as a part of its script: of every part WebKit wants the header that isolates the page, which
+  // CDNs do not send. Messages that come meanwhile wait.
+  const text = `const early = [];
+onmessage = (event) => early.push(event);
+import(${JSON.stringify(new URL(file, here).href)}).then(() => early.forEach((event) => onmessage(event)), reportError);`;
   return URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
 }

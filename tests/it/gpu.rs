@@ -1,4 +1,4 @@
-//! The GPU's executor on a real model, from text to vector. `tests/families.rs` has the other families, and the tests of the crate each kernel.
+//! The GPU's executor on a real model, from text to vector. `tests/it/families.rs` has the other families, and the tests of the crate each kernel.
 
 use std::collections::BTreeMap;
 

@@ -14,7 +14,7 @@ those of the time of pymilvus.model, which calls what newer ones no longer have 
                pip install --no-deps pymilvus.model==0.3.4
 
 Jina has no client of its own, and Milvus's stands for it. Each case says in Wick's own words what is asked for, and
-tests/recorded.rs makes Wick send it. The address that is kept is the one that the client would have used: its own, as the library
+tests/it/recorded.rs makes Wick send it. The address that is kept is the one that the client would have used: its own, as the library
 has it, in place of the server's here. Where a library has no option for an address, it is changed in the library: search for
 `patched`.
 

@@ -6,7 +6,7 @@
 // The first part of a path names the provider, and the rest is the provider's own: /openai/embeddings. Each request is validated
 // against the schemas beside this file (generate.py says where they are from); one that does not hold is answered as the provider
 // would. Vectors come from the text and from what the request says that it is for, so that a wrong field is a wrong vector;
-// tests/providers.rs computes the same.
+// tests/it/providers.rs computes the same.
 //
 // Parts that begin with ~ may stand before the provider:
 //
