@@ -198,9 +198,10 @@ module() {
   case $module in
     simd | relaxed)
       features+=,+atomics,+bulk-memory,+mutable-globals
-      # Memory is made by JavaScript (pkg/src/module.ts), which knows how large it is at the start and may make it smaller than this at most.
+      # Memory is made by JavaScript (pkg/src/module.ts), which must make at least so much at the start and may make less at most. What is
+      # more than the static data, 1.8 MB, is never used: the allocator asks for new pages.
       local argument
-      for argument in --shared-memory --import-memory --initial-memory=16777216 --max-memory=4294967296 \
+      for argument in --shared-memory --import-memory --initial-memory=2097152 --max-memory=4294967296 \
         --export={__heap_base,__wasm_init_tls,__tls_size,__tls_align,__tls_base}; do
         flags+=", '-C', 'link-arg=$argument'"
       done

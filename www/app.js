@@ -1,5 +1,6 @@
 /** Wires the panels together: loads a model, and shows the results of whatever is typed. */
 
+import { check } from "./check.js";
 import { editor } from "./editor.js";
 import { inspector } from "./inspector.js";
 import { matrix } from "./matrix.js";
@@ -16,6 +17,7 @@ const texts = editor({ onEdit: edited, onChoose: show });
 const search = ranking({ onEdit: edited });
 const heatMap = matrix();
 const details = inspector({ onChoose: texts.choose });
+const checking = check();
 
 /** The embedder and the vectors it gave; undefined until a model is loaded. */
 let model;
@@ -76,6 +78,7 @@ async function show() {
   const { signal } = (showing = new AbortController());
   const { lines, chosen } = texts.read();
   const sought = search.read();
+  checking.of(model?.embedder, lines);
   if (!model) return draw(lines, chosen, sought);
 
   const { embedder, documents, queries } = model;
@@ -115,4 +118,5 @@ function fail(error) {
 /** Styles and tests read it. "ready" means that the results on the page are those of what is typed. */
 function setState(state) {
   document.documentElement.dataset.state = state;
+  checking.allow(state === "ready");
 }

@@ -20,5 +20,10 @@ export const plural = (value, noun) => `${count(value)} ${noun}${value === 1 ? "
 /** A signed decimal, with a minus sign that is as wide as a digit, and none before a zero. */
 export const decimal = (value, digits) => value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
 
+const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+
+/** How much of a download is there. */
+export const downloaded = ({ loaded, total }) => (total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : `${megabytes(loaded)} MB`);
+
 /** A duration in words that fit its size. */
 export const duration = (ms) => (ms < 1000 ? `${count(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);

@@ -1,5 +1,7 @@
 /** Says in plain words what an error means for the person in front of the page. */
 
+import { make } from "./dom.js";
+
 const WORDS = {
   aborted: "Loading was cancelled.",
   network: "The model’s files could not be reached. Is there a connection, and is the name right?",
@@ -36,13 +38,28 @@ const REFUSALS = {
   429: "The provider asks to wait, or the account is used up.",
 };
 
-export function explain(error, { loading, remote }) {
+/** What else they mean where the model is there and is loaded again for Candle. */
+const CHECK_WORDS = {
+  network: "Candle or the model’s files could not be fetched. Is there a connection?",
+  http: "The server did not give out the model’s files again.",
+  out_of_memory: "There is not enough memory to load the model again.",
+  crashed: "Candle stopped. The model itself still works.",
+};
+
+export function explain(error, { loading, remote, checking }) {
   const code = error?.code ?? error?.name ?? "error";
   // What is no answer's fault is that of this page's own files.
   if (remote && error?.at !== "wasm" && error?.at !== "wick-embed") {
     const summary = REFUSALS[error?.provider?.status] ?? REMOTE_WORDS[code] ?? "The texts could not be encoded.";
     return { code, message: error?.message ?? String(error), summary };
   }
-  const fallback = loading ? "The model could not be loaded." : "The texts could not be encoded.";
-  return { code, message: error?.message ?? String(error), summary: WORDS[code] ?? fallback };
+  const fallback = loading ? "The model could not be loaded." : checking ? "The vectors could not be compared." : "The texts could not be encoded.";
+  return { code, message: error?.message ?? String(error), summary: (checking ? CHECK_WORDS[code] : undefined) ?? WORDS[code] ?? fallback };
+}
+
+/** Shows it. */
+export function complain(box, { summary, code, message }) {
+  const detail = make("p", { className: "detail" }, make("code", { textContent: code }), ` ${message}`);
+  box.replaceChildren(make("p", { textContent: summary }), detail);
+  box.hidden = false;
 }

@@ -1,7 +1,7 @@
 /** The model box: which model, how far its download is, what it measured, and what went wrong. */
 
-import { byId, count, duration, make, plural } from "./dom.js";
-import { explain } from "./explain.js";
+import { byId, count, downloaded, duration, plural } from "./dom.js";
+import { complain, explain } from "./explain.js";
 import { remoteForm } from "./remote-form.js";
 
 /** A model of this site. */
@@ -11,8 +11,6 @@ const DEFAULT = own("all-MiniLM-L6-v2");
 const DEVICES = { wasm: "WebAssembly", webgpu: "GPU" };
 
 const where = ({ device, threads, provider }) => (provider ? "at the provider" : `${DEVICES[device]}, ${plural(threads, "thread")}`);
-
-const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
 export function modelBox({ onLoad, onCancel }) {
   const field = byId("model-source");
@@ -71,11 +69,12 @@ export function modelBox({ onLoad, onCancel }) {
       for (const value of document.querySelectorAll(".readouts dd")) value.textContent = "–";
     },
 
-    progress({ loaded, total }) {
+    progress(progress) {
+      const { loaded, total } = progress;
       // Without a value the bar shows that the length is not known.
       if (total) bar.value = loaded / total;
       size = total ?? loaded;
-      bytes.textContent = total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : `${megabytes(loaded)} MB`;
+      bytes.textContent = downloaded(progress);
     },
 
     loaded(embedder, ms) {
@@ -84,7 +83,7 @@ export function modelBox({ onLoad, onCancel }) {
       offer("");
       const { provider, dimensions, maxTokens } = embedder;
       show({ device: where(embedder), "load-time": provider ? "–" : duration(ms), dimensions: dimensions ?? "–", "max-tokens": maxTokens ?? "–" });
-      show({ bytes: provider ? "" : `${megabytes(size)} MB` });
+      show({ bytes: provider ? "" : downloaded({ loaded: size }) });
     },
 
     working() {
@@ -117,15 +116,13 @@ export function modelBox({ onLoad, onCancel }) {
 
     /** `usable` is whether the model is still there: then only this call failed. */
     failed(problem, usable) {
-      const { summary, code, message } = explain(problem, { loading: isLoading, remote: model.provider !== undefined });
+      const explained = explain(problem, { loading: isLoading, remote: model.provider !== undefined });
       isLoading = false;
-      const retry = !usable || code === "crashed";
+      const retry = !usable || explained.code === "crashed";
       bar.value = 0;
       offer(retry ? "Try again" : "");
       show({ status: retry ? "No model" : "Not encoded", count: "", bytes: "" });
-      const detail = make("p", { className: "detail" }, make("code", { textContent: code }), ` ${message}`);
-      error.replaceChildren(make("p", { textContent: summary }), detail);
-      error.hidden = false;
+      complain(error, explained);
     },
   };
 }

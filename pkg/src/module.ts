@@ -42,8 +42,8 @@ async function begin(kind: Kind, fetch: Fetch, wasm: WasmSource | undefined): Pr
   return { glue, module, memory };
 }
 
-/** Pages that the module wants at its start, and more: `--initial-memory` in `build.sh` is smaller. */
-const INITIAL = 320;
+/** Pages at the start: those of `--initial-memory` in `build.sh`, and the one that wasm-bindgen adds for the threads. */
+const INITIAL = 33;
 
 /** Pages to which memory may grow. It is only reserved, but not every device reserves all that 32 bits can address. */
 const MOST = [65536, 32768, 16384, 8192];

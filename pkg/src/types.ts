@@ -47,7 +47,7 @@ export interface EngineOptions {
   worker?: boolean;
   /**
    * The engine's module, where a bundler cannot find it by itself: an address, bytes, or a compiled module. It is taken as it
-   * is: a build whose name has `relaxed` needs relaxed SIMD, and only one whose name has `threads` uses more than one thread.
+   * is: the build whose name has `relaxed` needs relaxed SIMD, and `wick_reference_bg.wasm` is for the devices of that kind.
    */
   wasm?: string | URL | ArrayBuffer | Uint8Array | WebAssembly.Module;
   /** Stops. */

@@ -14,7 +14,9 @@ export function agreement(ours: Output, theirs: Output): Agreement {
 
 function compared<T>(ours: readonly T[], theirs: readonly T[], values: (row: T) => Float32Array): { cosines: number[]; difference: number } {
   const pairs = ours.map((row, index) => [values(row), values(theirs[index]!)] as const);
-  return { cosines: pairs.map(([a, b]) => cosine(a, b)), difference: Math.max(0, ...pairs.map(([a, b]) => difference(a, b))) };
+  // Not `Math.max(...all)`: a call cannot have so many arguments.
+  const largest = pairs.reduce((most, [a, b]) => Math.max(most, difference(a, b)), 0);
+  return { cosines: pairs.map(([a, b]) => cosine(a, b)), difference: largest };
 }
 
 /** Over all indices that either has: one that the other lacks is zero there. */
@@ -47,8 +49,9 @@ function dot(a: Float32Array, b: Float32Array): number {
   return a.reduce((sum, value, at) => sum + value * b[at]!, 0);
 }
 
-/** Two vectors without a direction are alike; one alone is unlike any other. */
+/** Two without a direction are alike; one alone is unlike any other, as is another length. */
 function cosine(a: Float32Array, b: Float32Array): number {
+  if (a.length !== b.length) return 0;
   const [left, right] = [dot(a, a), dot(b, b)];
   if (left === 0 || right === 0) return left === right ? 1 : 0;
   return dot(a, b) / Math.sqrt(left * right);

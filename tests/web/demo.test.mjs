@@ -108,7 +108,7 @@ test("it can be used by keyboard", async (t) => {
     await page.keyboard.press("Tab");
     reached.add(await page.evaluate(() => document.activeElement?.closest("[id]")?.id));
   }
-  for (const id of ["texts", "query", "matrix", "tokens"]) assert.ok(reached.has(id), `Tab never reached #${id}: ${[...reached]}`);
+  for (const id of ["check", "texts", "query", "matrix", "tokens"]) assert.ok(reached.has(id), `Tab never reached #${id}: ${[...reached]}`);
 });
 
 test("on a phone and in the dark nothing is wider than the screen", async (t) => {
@@ -155,6 +155,60 @@ test("the static model is one click away and is the one that the native program 
   assert.deepEqual(messages, []);
 });
 
+test("the vectors are compared with Candle's, which is fetched only then", async (t) => {
+  const { page, messages } = await open(t);
+  const requested = [];
+  const listen = ({ url }) => requested.push(url.split("/").pop());
+  server.server.on("request", listen);
+  t.after(() => server.server.off("request", listen));
+  const candle = () => requested.filter((file) => file.startsWith("wick_reference"));
+  const says = (wanted) => page.waitForFunction((wanted) => document.querySelector("#check-status").textContent.includes(wanted), wanted, { timeout: 60_000 });
+  const shown = async () => [await page.textContent("#check"), await page.textContent("#check-status"), await page.isVisible("#check-found")];
+
+  await type(page, ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]);
+  assert.deepEqual([await shown(), candle()], [["Check with Candle", "", false], []]);
+  // It may take its time to come.
+  let come;
+  const coming = new Promise((resolve) => (come = resolve));
+  await page.route("**/wick_reference_bg.wasm", (route) => coming.then(() => route.continue()));
+  await page.focus("#check");
+  await page.keyboard.press("Enter");
+  assert.deepEqual([await shown(), await page.isVisible("#check-progress")], [["Cancel", "Loading Candle", false], true]);
+  come();
+  await says("3 texts compared");
+  await page.unroute("**/wick_reference_bg.wasm");
+  assert.deepEqual(await shown(), ["Check with Candle", "Both give the same vectors, up to rounding: 3 texts compared", true]);
+  assert.deepEqual([...new Set(candle())].sort(), ["wick_reference.js", "wick_reference_bg.wasm"]);
+  const rows = await page.$$eval("#check-found tbody tr", (rows) => rows.map(({ cells }) => [...cells].map(({ textContent }) => textContent)));
+  assert.deepEqual(rows.map(([name]) => name), ["Candle", "Candle’s own BERT"]);
+  for (const [, cosine, difference] of rows) assert.ok(Number(cosine) > 0.99999 && Number(difference) > 0 && Number(difference) < 2e-5, `${rows}`);
+  assert.equal(await page.evaluate(() => document.activeElement.id), "check");
+  await page.screenshot({ path: `${screenshots}/check.png`, fullPage: true });
+
+  // What is said is of the texts that are shown.
+  await type(page, ["The weather is lovely today.", "Wick embeds."]);
+  assert.deepEqual(await shown(), ["Check with Candle", "", false]);
+  await page.click("#check");
+  await page.click("#check");
+  await says("Check cancelled");
+  await page.click("#check");
+  await type(page, ["Wick embeds."]);
+  assert.deepEqual(await shown(), ["Check with Candle", "", false]);
+  await page.fill("#texts", "");
+  await page.waitForFunction(() => document.querySelector("#check").disabled);
+  await type(page, ["Wick embeds."]);
+  assert.deepEqual(messages, []);
+
+  await page.route("**/wick_reference_bg.wasm", (route) => route.abort());
+  await page.click("#check");
+  await says("Not checked");
+  assert.match(await page.textContent("#check-error"), /Candle or the model’s files could not be fetched.*network/s);
+  await page.unroute("**/wick_reference_bg.wasm");
+  await page.click("#check");
+  await says("1 text compared");
+  assert.ok(await page.isHidden("#check-error"));
+});
+
 test("a provider's model fills the same panels, and its key is in memory alone", async (t) => {
   const providers = await serveProviders();
   t.after(() => providers.close());
@@ -182,6 +236,8 @@ test("a provider's model fills the same panels, and its key is in memory alone",
   const best = rows.map((row) => dot(row, unit(seed("query", "sun"), 1024)));
   await page.waitForFunction((score) => Math.abs(document.querySelector("#results li")?.dataset.score - score) < 2e-6, Math.max(...best));
   assert.deepEqual([await page.textContent("#dimensions"), await page.textContent("#max-tokens")], ["1024", "–"]);
+  assert.ok(await page.isDisabled("#check"));
+  assert.match(await page.textContent("#check-hint"), /a provider’s does not/);
   assert.equal(await page.locator("#tokens .token").count(), 0);
   assert.match(await page.textContent("#token-detail"), /does not tell/);
   const chosen = rows[await page.evaluate(() => document.querySelector("#chosen").selectedIndex)];

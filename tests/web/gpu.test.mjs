@@ -249,17 +249,14 @@ describe("WebGPU", () => {
     }, address("gte"));
     assert.deepEqual(threads, [2, "wasm"]);
     // What is remembered says that the GPU is faster; and that a processor plays it is not seen.
-    // Helpers wait in the module and evaluate nothing.
-    const engines = page.workers().filter((worker) => worker.url().endsWith("/worker.js"));
-    assert.equal(engines.length, 1);
-    const patched = engines.map((worker) =>
-      worker.evaluate(() => {
-        Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
-        const costs = { gpu_name: "a GPU (webgpu)", cpu: { batch: 0, token: 1 }, gpu: { batch: 0, token: 0 } };
-        Cache.prototype.match = async () => new Response(JSON.stringify(costs));
-      }),
-    );
-    await Promise.all(patched);
+    // The engine's worker is the first; its helper waits in the module and evaluates nothing.
+    const workers = page.workers();
+    assert.equal(workers.length, 2);
+    await workers[0].evaluate(() => {
+      Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
+      const costs = { gpu_name: "a GPU (webgpu)", cpu: { batch: 0, token: 1 }, gpu: { batch: 0, token: 0 } };
+      Cache.prototype.match = async () => new Response(JSON.stringify(costs));
+    });
     const { rows, device, exact } = await page.evaluate(async ([source, texts]) => {
       const rows = ({ dense }) => dense.map((row) => [...row]);
       const got = rows(await embedder.encode(texts));

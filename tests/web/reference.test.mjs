@@ -336,6 +336,32 @@ describe("verify", () => {
     }
   });
 
+  test("compares what has no direction, another length, or very many texts", async () => {
+    const { agreement } = await import(pathToFileURL(path("pkg/dist/verify.js")));
+    const row = (...values) => Float32Array.from(values);
+    const dense = (...rows) => ({ dense: rows });
+    const compared = (a, b) => Object.values(agreement(dense(a), dense(b)).dense).flat();
+    assert.deepEqual(compared(row(3, 4), row(6, 8)), [1, 4]);
+    assert.deepEqual(compared(row(1, 0), row(0, -2)), [0, 2]);
+    assert.deepEqual(compared(row(0, 0), row(0, 0)), [1, 0]);
+    assert.deepEqual(compared(row(0, 0), row(0, 1)), [0, 1]);
+    assert.deepEqual(compared(row(), row()), [1, 0]);
+    for (const [a, b] of [[row(1, 2), row(1, 2, 0)], [row(1, 2, 0), row(1, 2)]]) assert.deepEqual(compared(a, b), [0, Infinity]);
+    assert.ok(compared(row(NaN, 1), row(0, 1)).every(Number.isNaN));
+    const many = { dense: Array(200_000).fill(row(1, 2)) };
+    assert.equal(agreement(many, many).dense.difference, 0);
+
+    const sparse = (indices, values) => ({ sparse: [{ indices: Uint32Array.from(indices), values: row(...values) }] });
+    const weights = (a, b) => Object.values(agreement(a, b).sparse).flat();
+    assert.deepEqual(weights(sparse([2, 7], [3, 4]), sparse([7, 2], [4, 3])), [1, 0]);
+    assert.deepEqual(weights(sparse([1], [2]), sparse([3], [5])), [0, 5]);
+    const tokens = (...rows) => ({ tokens: [rows] });
+    const ofTokens = (a, b) => Object.values(agreement(a, b).tokens).flat();
+    assert.deepEqual(ofTokens(tokens(row(1, 0), row(0, 1)), tokens(row(1, 0), row(0, -1))), [0, 2]);
+    assert.deepEqual(ofTokens(tokens(row(1, 0), row(0, 1)), tokens(row(1, 0))), [0, Infinity]);
+    assert.deepEqual(agreement({ dense: [row(1)] }, { sparse: [] }), {});
+  });
+
   everywhere("finds wrong weights, and what another role has before its texts", async (t, job) => {
     t.after(() => Object.keys(replaced).forEach((file) => delete replaced[file]));
     const lowest = ([place, file], role, texts) =>
@@ -415,9 +441,9 @@ describe("verify", () => {
         const inLoad = new AbortController();
         errors["aborted in the load"] = await failure(embedder.verify(texts, { signal: inLoad.signal, onProgress: () => inLoad.abort() }));
         const later = new AbortController();
-        const onProgress = ({ loaded, total }) => loaded === total && setTimeout(() => later.abort(), 200);
+        const onProgress = ({ loaded, total }) => loaded === total && setTimeout(() => later.abort(), 50);
         errors["aborted while it computes"] = await failure(embedder.verify(Array(5000).fill(texts[2]), { signal: later.signal, onProgress }));
-        errors["missing_file "] = await failure(embedder.verify(texts, { source: new URL("../none/", source).href }));
+        errors["missing_file "] = await failure(embedder.verify(texts, { source: new URL("../../none/", source).href }));
         for (const [name, option] of Object.entries({ roles: "query", role: "question", source: 3, wasm: 3, signal: {}, worker: false })) {
           errors[`invalid_option ${name}`] = await failure(embedder.verify(texts, { [name]: option }));
         }
@@ -431,7 +457,7 @@ describe("verify", () => {
     );
     assert.equal(works, TEXTS.length);
     assert.deepEqual(none, { reference: { dense: { cosines: [], difference: 0 } } });
-    assert.ok(seen.some(({ file }) => file === "model.safetensors") && seen.at(-1).loaded === seen.at(-1).total, JSON.stringify(seen));
+    assert.ok(seen.some(({ file, loaded, total }) => file === "model.safetensors" && loaded === total), JSON.stringify(seen));
     for (const [wanted, error] of Object.entries(errors)) {
       const [code, ...at] = wanted.split(" ");
       assert.equal(error.code, code, `${wanted}: ${JSON.stringify(error)}`);

@@ -123,11 +123,14 @@ describe("the build that runs", () => {
       const embedder = await load("small", { threads: 2 });
       return (await embedder.encode(["a"])).dense.length && embedder.threads;
     });
-    // A policy that forbids workers, and a script that is not there.
+    // A policy that forbids workers, and a helper that fails before it takes part.
     replaced["/wick-embed/worker.js"] = engine("globalThis.Worker = class { constructor() { throw new DOMException('no', 'SecurityError'); } };");
     assert.equal(await threads(), 1);
-    replaced["/wick-embed/worker.js"] = engine("");
-    replaced["/wick-embed/helper.js"] = "throw new Error('no');";
+    replaced["/wick-embed/worker.js"] = engine(`addEventListener("message", (event) => {
+      if (!("memory" in event.data)) return;
+      event.stopImmediatePropagation();
+      throw new Error("no");
+    });`);
     assert.equal(await threads(), 1);
     replaced = {};
     assert.equal(await threads(), 2);
@@ -219,16 +222,15 @@ describe("several threads", () => {
     const script = readFileSync(path("build/site/wick-embed/helpers.js"), "utf8");
     const start = "module_or_path: module";
     assert.ok(script.includes(start));
-    replaced["/wick-embed/helpers.js"] = script.replace(start, "module_or_path: globalThis.broken ? await globalThis.broken() : module");
-    replaced["/wick-embed/helper.js"] = `
-      globalThis.broken = async () => {
+    replaced["/wick-embed/helpers.js"] = `
+      ${script.replace(start, "module_or_path: await broken()")}
+      async function broken() {
         const bytes = new Uint8Array(await (await fetch("/wick-embed/${RELAXED}")).arrayBuffer());
         for (let at = 0; at < bytes.length - 2; at++) {
           if (bytes[at] === 0xfd && bytes[at + 1] === 0xe6 && bytes[at + 2] === 0x01) bytes.set([0x00, 0x01, 0x01], at);
         }
         return WebAssembly.compile(bytes);
-      };
-      ${readFileSync(path("build/site/wick-embed/helper.js"), "utf8")}`;
+      }`;
     const results = await page.evaluate(async () => {
       const embedder = await load("small", { threads: 2 });
       // Enough that the helper gets its part of the work.

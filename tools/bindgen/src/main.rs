@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .input_path(input)
         .web(true)
         .map_err(|error| error.to_string())?
-        // The package names the module's address itself, in one place (pkg/src/host.web.ts).
+        // The package names the module's address itself, in one place (pkg/src/variants.ts).
         .omit_default_module_path(true)
         .typescript(true)
         .generate(output)
