@@ -72,6 +72,9 @@ enum Model {
         median: Option<usize>,
         dimensions: Option<usize>,
         normalize: bool,
+        /// Takes the mean, where it is not ours that does.
+        #[cfg(feature = "candle")]
+        reference: Option<Candle>,
     },
 }
 
@@ -264,7 +267,14 @@ impl Embedder {
         let median = is_model2vec.then(|| tokenizer.median_length());
         let normalize = options.normalize.unwrap_or(config.normalize || normalized);
         Ok(Self {
-            model: Model::Static { table, median, dimensions: options.dimensions, normalize },
+            model: Model::Static {
+                table,
+                median,
+                dimensions: options.dimensions,
+                normalize,
+                #[cfg(feature = "candle")]
+                reference: (request.device == Device::Reference).then(Candle::cpu),
+            },
             tokenizer,
             prompts: Prompts::default(),
             pool_prompt: true,
@@ -401,9 +411,11 @@ impl Embedder {
         &self.outputs
     }
 
-    /// What computed the last batch: with [`Device::Auto`] the processor or a GPU. A static model's table is the processor's.
+    /// What computed the last batch: with [`Device::Auto`] the processor or a GPU. A static model never is on a GPU.
     pub fn device(&self) -> Device {
         match &self.model {
+            #[cfg(feature = "candle")]
+            Model::Static { reference: Some(candle), .. } => candle.device(),
             Model::Static { .. } => Device::Cpu,
             #[cfg(feature = "reference")]
             Model::SecondOpinion(_) => Device::CandleTransformers,
@@ -445,17 +457,26 @@ impl Model {
         options: &EncodeOptions,
     ) -> Result<()> {
         match self {
+            #[cfg(feature = "candle")]
+            Model::Static { table, normalize: unit, reference: Some(candle), .. } => {
+                let Some(dense) = &mut rows.dense else {
+                    return Ok(());
+                };
+                for &index in indices {
+                    let ids = &encoded[index].ids;
+                    let mut vectors = vec![0.0; ids.len() * table.width];
+                    let read = |(&id, row): (&u32, &mut [f32])| table.read(id, row);
+                    let weights: Vec<f32> = ids.iter().zip(vectors.chunks_exact_mut(table.width)).map(read).collect();
+                    let row = candle.weighted_mean(&vectors, &weights, table.width)?;
+                    put(dense, index, row, options.normalize.unwrap_or(*unit));
+                }
+            }
             Model::Static { table, normalize: unit, .. } => {
                 let Some(dense) = &mut rows.dense else {
                     return Ok(());
                 };
                 for &index in indices {
-                    let mut row = table.mean(&encoded[index].ids);
-                    row.truncate(dense.width);
-                    if options.normalize.unwrap_or(*unit) {
-                        normalize(&mut row);
-                    }
-                    dense.values[index * dense.width..][..dense.width].copy_from_slice(&row);
+                    put(dense, index, table.mean(&encoded[index].ids), options.normalize.unwrap_or(*unit));
                 }
             }
             Model::Transformer(transformer) => {
@@ -479,6 +500,15 @@ impl Model {
             _ => 1,
         }
     }
+}
+
+/// Puts a static model's vector to its place, cut to the width that was asked for.
+fn put(dense: &mut Vectors, index: usize, mut row: Vec<f32>, unit: bool) {
+    row.truncate(dense.width);
+    if unit {
+        normalize(&mut row);
+    }
+    dense.values[index * dense.width..][..dense.width].copy_from_slice(&row);
 }
 
 impl Computes for Model {

@@ -74,12 +74,17 @@ impl StaticTable<host::Host> {
         let mut sums = vec![0.0f64; self.width];
         let mut row = vec![0.0; self.width];
         for &id in ids {
-            let index = self.mapping.as_ref().map_or(id as usize, |mapping| mapping[id as usize] as usize);
-            let weight = self.weights.as_ref().map_or(1.0, |weights| f64::from(weights[id as usize]));
-            self.rows.read(index, &mut row);
+            let weight = f64::from(self.read(id, &mut row));
             sums.iter_mut().zip(&row).for_each(|(sum, &value)| *sum += weight * f64::from(value));
         }
         let count = ids.len().max(1) as f64;
         sums.into_iter().map(|sum| (sum / count) as f32).collect()
+    }
+
+    /// Copies the vector of a token, and gives its weight.
+    pub fn read(&self, id: u32, row: &mut [f32]) -> f32 {
+        let index = self.mapping.as_ref().map_or(id as usize, |mapping| mapping[id as usize] as usize);
+        self.rows.read(index, row);
+        self.weights.as_ref().map_or(1.0, |weights| weights[id as usize])
     }
 }

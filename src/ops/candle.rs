@@ -62,6 +62,16 @@ impl Candle {
         }
     }
 
+    /// The mean of so many rows of `width`, each times its weight; zeros without any.
+    pub fn weighted_mean(&self, rows: &[f32], weights: &[f32], width: usize) -> Result<Vec<f32>> {
+        if weights.is_empty() {
+            return Ok(vec![0.0; width]);
+        }
+        let rows = self.on_device(rows, (weights.len(), width))?;
+        let weighted = rows.broadcast_mul(&self.on_device(weights, (weights.len(), 1))?)?;
+        Ok(weighted.mean(0)?.to_vec1()?)
+    }
+
     fn on_device(&self, values: &[f32], shape: (usize, usize)) -> Result<Tensor> {
         Ok(Tensor::from_slice(values, shape, &self.device)?)
     }

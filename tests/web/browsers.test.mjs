@@ -1,6 +1,7 @@
-// The package in Chromium, Firefox and WebKitGTK, on pages that are cross-origin isolated and not, and from another
-// origin: shared memory, which the engine has on all of them, is not of use in the same way everywhere. Browsers that
-// are not installed are left out, unless WICK_BROWSERS=all asks for all.
+// The package in Chromium, Firefox and WebKitGTK, on pages that are cross-origin isolated and not,
+// and from another origin. The engine's memory is shared on all of them, but only an isolated page
+// may send it to threads. Firefox and WebKitGTK are skipped where they are not installed, unless
+// WICK_BROWSERS=all asks for all.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -29,10 +30,10 @@ const html = (address, first = "") => `<!doctype html><link rel="icon" href="dat
   };
 </script>`;
 
-/** Takes away what an executor of futures that shares memory between threads would wait by. */
+/** Takes away what an executor of futures would wait by, if several threads could wake them. */
 const WITHOUT = "delete Atomics.waitAsync; delete globalThis.Worker;";
 
-/** Servers of the same files: with the headers that isolate a page, without, and as another origin that lets itself be imported. */
+/** Servers of the same files: with the headers that isolate a page, without, and as another origin. */
 const servers = {};
 const cleanups = [];
 
@@ -63,24 +64,24 @@ async function withoutIsolation(_, response) {
   return false;
 }
 
-/** Its 2.50 isolates pages and still leaves out `SharedArrayBuffer`, which Safari has; an option of its engine brings it. */
+/**
+ * WebKitGTK 2.50 isolates pages and still leaves out `SharedArrayBuffer`, which Safari has. An
+ * option of its engine brings it.
+ */
 const WEBKIT = { "webkit2gtk-driver": [WEBKIT_DRIVER, MINI_BROWSER], xvfb: process.env.DISPLAY ? [] : [XVFB] };
 
-/**
- * Each with the files that it needs and the package that has them, and how to start it: `open` gives a page at an
- * address, which runs functions and keeps what came onto the console.
- */
+/** Each with the files that it needs, by the package that has them, and how to start it. */
 const BROWSERS = {
   Chromium: { chromium: [CHROMIUM], start: () => launch().then(driven) },
   Firefox: {
     "firefox-esr": [FIREFOX],
     start: async () => driven(await puppeteer.launch({ browser: "firefox", executablePath: FIREFOX, headless: true })),
   },
-  WebKitGTK: { ...WEBKIT, start: (ends) => startWebKit(ends, {}), mayLackIt: true },
+  WebKitGTK: { ...WEBKIT, start: (ends) => startWebKit(ends, {}), mayNotShare: true },
   "WebKitGTK with shared memory": { ...WEBKIT, start: (ends) => startWebKit(ends, { JSC_useSharedArrayBuffer: "1" }) },
 };
 
-for (const [name, { start, mayLackIt = false, ...packages }] of Object.entries(BROWSERS)) {
+for (const [name, { start, mayNotShare = false, ...packages }] of Object.entries(BROWSERS)) {
   const missing = Object.keys(packages).filter((key) => !packages[key].every(existsSync));
   const lack = missing.length > 0 && `not installed: ${missing.join(", ")}`;
   test(name, { skip: name !== "Chromium" && process.env.WICK_BROWSERS !== "all" && lack }, async (t) => {
@@ -99,7 +100,7 @@ for (const [name, { start, mayLackIt = false, ...packages }] of Object.entries(B
           const page = await browser.open(site.url + file);
           assert.equal(await page.evaluate(() => crossOriginIsolated), isolated);
           const shares = isolated && (await page.evaluate(() => typeof SharedArrayBuffer === "function"));
-          assert.ok(shares || !isolated || mayLackIt);
+          assert.ok(shares || !isolated || mayNotShare);
           const cores = await page.evaluate(() => Math.min(8, navigator.hardwareConcurrency));
           await gives(t, page, {}, shares ? cores : 1);
           await gives(t, page, { worker: false }, 1);
@@ -122,8 +123,8 @@ test("Chromium: on the page's thread the engine needs neither `Atomics.waitAsync
   }
 });
 
-test("Chromium: WebGPU reads shared memory, which is not isolated", async (t) => {
-  // gpu.test.mjs has all the rest, on pages that are isolated.
+test("Chromium: WebGPU takes what lies in shared memory, on a page that is not isolated", async (t) => {
+  // gpu.test.mjs has the rest, on isolated pages.
   const browser = await launch({ args: ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"] }).then(driven);
   t.after(() => browser.close());
   const page = await browser.open(`${servers.open.url}own.html`);
@@ -144,7 +145,7 @@ async function gives(t, page, options, threads) {
   assert.deepEqual(page.messages, []);
 }
 
-/** A browser that Playwright or Puppeteer drives: what is needed of them here is alike, but for the arguments of a function. */
+/** A browser that Playwright or Puppeteer drives: alike, but for how a function gets its arguments. */
 async function driven(browser) {
   const isPlaywright = "newContext" in browser;
   return {
