@@ -37,7 +37,17 @@ told() {
   done
   printf '%6d  in all\n' $SECONDS >&2
 }
-trap told EXIT
+
+# Runs a command beside this one, with what it says in a file; it ends with this one, and so does all that it started.
+BESIDE=
+beside() {
+  local log=$1; shift
+  set -m
+  (STEPS=() SECONDS=0; "$@"; told) >"$log" 2>&1 &
+  set +m
+  BESIDE=$!
+}
+trap '[[ -z $BESIDE ]] || kill -- -$BESIDE 2>/dev/null || true; told' EXIT
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -324,10 +334,8 @@ demo() {
   assemble relaxed --noCheck
   page
   printf '%s\n' wick-embed/wick_{embed_bg,remote,reference} models/minilm-static/ >build/site/.coming
-  later >build/later.log 2>&1 &
-  local job=$!
-  trap 'kill $job 2>/dev/null || true' EXIT
-  told
+  beside build/later.log later
+  told; STEPS=()
   node tools/serve.mjs build/site "${PORT:-8080}"
 }
 
@@ -380,14 +388,14 @@ test_() {
   step "set-up"
   setup
   NATIVE=(--profile checks --features $ALL) WICK=target/checks/wick
-  pkg >build/pkg.log 2>&1 &
-  local job=$!
+  beside build/pkg.log pkg
   check
   step "native tests: compiling"
   native --tests --bins
   distilled
   step "modules and package, the rest"
-  wait $job || { cat build/pkg.log >&2; return 1; }
+  wait $BESIDE || { cat build/pkg.log >&2; return 1; }
+  BESIDE=
   cat build/pkg.log >&2
   step "native tests"
   local gpu=; ! has_lavapipe || gpu=1

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 /** What measures time or memory has nothing beside it; of other files two run at a time. */
 const ALONE = ["timing"];
 /** Begin first, so that none of them is left over at the end. */
-const LONG = ["gpu", "models", "reference", "browsers", "remote"];
+const LONG = ["gpu", "browsers", "reference"];
 
 const folder = fileURLToPath(new URL(".", import.meta.url));
 const END = ".test.mjs";
