@@ -123,7 +123,7 @@ export abstract class EmbedderBase extends TextEmbedder {
   protected abstract another(source: Source, options: LoadOptions): Promise<EmbedderBase>;
 
   /**
-   * Encodes texts here, and once more with Candle, in a module of its own that is fetched for it (5 MB, 1.1 MB with brotli), and tells how alike the
+   * Encodes texts here, and once more with Candle, in a module of its own that is fetched for it (5 MB, 1.0 MB with brotli), and tells how alike the
    * results are. For that the model is loaded again, one time or two, and given back.
    *
    * ```js

@@ -141,7 +141,7 @@ struct Open<E: Engine> {
     tokens: usize,
     reply: Reply<E>,
     /// Held until the request is done or dropped.
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 struct Worker<E: Engine> {
@@ -179,14 +179,17 @@ impl<E: Engine> Worker<E> {
         }
         let (texts, options) = match self.engine.prepare(request) {
             Ok(prepared) => prepared,
-            Err(failure) => return drop(reply.send(Err(failure))),
+            Err(failure) => {
+                drop(place);
+                let _ = reply.send(Err(failure));
+                return;
+            }
         };
         self.counts.requests.fetch_add(1, Relaxed);
         let (id, count) = (self.arrived, texts.len());
         self.arrived += 1;
         let tokens = texts.iter().map(|text| text.ids.len()).sum();
-        let open =
-            Open { options, texts: texts.into(), rows: Vec::with_capacity(count), count, tokens, reply, _place: place };
+        let open = Open { options, texts: texts.into(), rows: Vec::with_capacity(count), count, tokens, reply, place };
         self.open.insert(id, open);
         self.turns.push_back(id);
     }
@@ -281,7 +284,9 @@ impl<E: Engine> Worker<E> {
 
     fn finish(&mut self, id: u64, result: Result<(), Failure>) {
         self.turns.retain(|waiting| *waiting != id);
-        if let Some(Open { rows, tokens, reply, .. }) = self.open.remove(&id) {
+        if let Some(Open { rows, tokens, reply, place, .. }) = self.open.remove(&id) {
+            // First, so that who has an answer finds the room that it took.
+            drop(place);
             // Whoever hung up meanwhile is not told.
             let _ = reply.send(result.map(|()| Answer { rows, tokens }));
         }
