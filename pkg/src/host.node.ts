@@ -11,7 +11,7 @@ const worker: Connect = async (onReply, onCrash) => {
   let waiting = 0;
   worker.on("message", (reply: Reply) => {
     // A program ends when nothing is under way, whether or not it disposed of the embedder.
-    if (!("progress" in reply) && --waiting === 0) worker.unref();
+    if (("done" in reply || "failed" in reply) && --waiting === 0) worker.unref();
     onReply(reply);
   });
   worker.on("error", onCrash);

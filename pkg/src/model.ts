@@ -2,7 +2,7 @@
 
 import { Client, type Connect } from "./client.js";
 import { WickError } from "./errors.js";
-import { invalid, only, pick, type Checked } from "./options.js";
+import { caching, invalid, only, pick, type Checked } from "./options.js";
 import type { Answers, Call, ResolvedSource, WasmSource } from "./protocol.js";
 import type { Runtime } from "./runtime.js";
 import type { EngineOptions, FileSource, ModelOptions, Source } from "./types.js";
@@ -74,12 +74,12 @@ export async function load<C extends Extract<Call, { options: object; source: Re
   options: O,
 ): Promise<[Client, Answers[C["kind"]]]> {
   only(options, [...names, ...HELD, ...WAY, ...ENGINE]);
-  const { cache = true, headers, onProgress } = options;
+  const { headers, onProgress } = options;
   const call = {
     kind,
     source: resolveSource(host, source, options),
     options: pick(options, ...names, ...HELD),
-    cache,
+    cache: caching(options.cache),
     ...(headers && { headers }),
   } as C;
   return open(host, call, options, (done, total, file = "") => onProgress?.({ loaded: done, ...(total !== undefined && { total }), file }));
@@ -93,7 +93,7 @@ function resolveSource(host: Host, source: Source, { revision, host: hub }: Mode
       kind: "hub",
       name: String(source),
       ...(revision !== undefined && { revision }),
-      ...(hub !== undefined && { host: resolve(host, "host", hub) ?? hub }),
+      ...(hub !== undefined && { host: resolveHost(host, hub) }),
     };
   }
   if (typeof source !== "object" || source === null) throw invalid("source", "it must be a name, an address or a map of files");
@@ -107,6 +107,13 @@ export function resolveWasm(host: Host, wasm: NonNullable<EngineOptions["wasm"]>
     return wasm;
   }
   return resolveAddress(host, "wasm", String(wasm));
+}
+
+/** Without a scheme it would be taken for a folder of this site, which then gets the headers that are meant for the hub. */
+function resolveHost(host: Host, hub: string): string {
+  const url = resolve(host, "host", hub);
+  if (url === undefined) throw invalid("host", `${JSON.stringify(hub)} is no address; write https://${hub}, or ./${hub} for a folder of this site`);
+  return url;
 }
 
 /** Makes an address absolute; undefined for what is none. */

@@ -26,7 +26,7 @@ interface Held {
 
 interface ModelCall extends First {
   source: ResolvedSource;
-  cache: boolean;
+  cache: boolean | "reload";
   headers?: Record<string, string>;
 }
 
@@ -107,6 +107,8 @@ export interface Loaded {
   dimensions: number;
   maxTokens: number;
   outputs: OutputKind[];
+  /** Whether files are still being written to the cache; a message of its own tells when that is done. */
+  keeping: boolean;
 }
 
 /** Equally wide vectors, one after the other. */
@@ -159,7 +161,7 @@ export interface Reranked {
 /** The answer to each kind of call. */
 export interface Answers {
   load: Loaded;
-  loadReranker: Pick<Loaded, "device" | "threads" | "maxTokens">;
+  loadReranker: Pick<Loaded, "device" | "threads" | "maxTokens" | "keeping">;
   fitBm25: Pick<Loaded, "dimensions">;
   loadBm25: Pick<Loaded, "dimensions">;
   encode: Encoded;
@@ -173,8 +175,9 @@ export interface Answers {
 /** To the engine. */
 export type Request = { id: number; call: Call } | { id: number; abort: true };
 
-/** From the engine: any number of progress messages, then one of the others. */
+/** From the engine: any number of progress messages, then what was done or what failed; and later, of a load that said so, that its files are kept. */
 export type Reply =
   | { id: number; progress: { done: number; total: number | undefined; file: string | undefined } }
   | { id: number; done: Answers[keyof Answers] }
-  | { id: number; failed: Failure };
+  | { id: number; failed: Failure }
+  | { id: number; kept: true };

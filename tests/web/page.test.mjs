@@ -279,7 +279,7 @@ describe("failures have a code, and the next call works", () => {
       nothing: "missing_file",
       forbidden: "http",
       broken: "http",
-      index: "invalid_json",
+      index: "missing_file",
       "no-config": "missing_file",
       "half-config": "invalid_json",
       unknown: "unsupported_model",
