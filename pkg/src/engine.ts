@@ -2,7 +2,7 @@
 
 import { crashed } from "./compile.js";
 import { isFailure, type Failure } from "./errors.js";
-import { startHelpers, threadsWanted, type Helpers } from "./helpers.js";
+import { threadsWanted, type Helpers } from "./helpers.js";
 import { start, type Started } from "./module.js";
 import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
 import { requests } from "./requests.js";
@@ -128,7 +128,7 @@ export class EngineHost {
     // Where the GPU computes alone there is nothing for threads to do, and Candle has none in a page.
     const threads = onGpu || reference ? 1 : threadsWanted(this.#helpers, call.options.threads);
     const { glue, module, memory } = await this.#start(call.wasm, reference ? "reference" : "engine");
-    const helpers = this.#helpers && memory && threads > 1 ? startHelpers(this.#helpers, threads - 1, { module, memory }) : 0;
+    const helpers = this.#helpers && memory && threads > 1 ? this.#helpers.start(threads - 1, { module, memory }) : 0;
     const access = { fetch: requests((url, init) => this.#runtime.fetch(url, init), headers), ownHeaders: headers !== undefined, cache };
     const on = async (device: Device | undefined, progress: Progress | undefined, abort: AbortController) => {
       const options = { ...call.options, threads, ...(device && { device }) };

@@ -1,30 +1,56 @@
 /** Workers and addresses in a browser. */
 
 import type { Connect } from "./client.js";
+import { asksForHelpers, Crew, type Helper } from "./crew.js";
 import type { Host } from "./model.js";
 import { importing } from "./origin.js";
-import type { Reply } from "./protocol.js";
+import type { HelperStart, HelpersReply, HelpersRequest, Reply } from "./protocol.js";
 
 const worker: Connect = async (onReply, onCrash) => {
-  const { worker, script } = startWorker();
-  worker.onmessage = (event: MessageEvent<Reply>) => onReply(event.data);
+  const { worker, end } = startWorker();
+  const crew = new Crew(hire);
+  worker.onmessage = async ({ data }: MessageEvent<Reply | HelpersRequest>) => {
+    if (asksForHelpers(data)) worker.postMessage({ joined: await crew.start(data) } satisfies HelpersReply);
+    else onReply(data);
+  };
   worker.onerror = (event) => onCrash(new Error(event.message || "its script could not be loaded"));
   worker.onmessageerror = () => onCrash(new Error("a reply could not be read"));
   return {
     post: (request) => worker.postMessage(request),
     close() {
-      worker.terminate();
-      if (script) URL.revokeObjectURL(script);
+      end();
+      crew.end();
     },
   };
 };
 
-/** The worker, and the address of its script where that was made for it. */
-function startWorker(): { worker: Worker; script?: string } {
+/** Starts a helper, by the engine's own script. */
+function hire(start: HelperStart): Helper {
+  const { worker, end } = startWorker();
+  const joined = new Promise<boolean>((resolve) => {
+    worker.onmessage = (event: MessageEvent<boolean>) => resolve(event.data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      resolve(false);
+    };
+  });
+  worker.postMessage(start);
+  return { joined, end };
+}
+
+/** A worker, and how it is ended. */
+function startWorker(): { worker: Worker; end(): void } {
   const script = importing("./worker.js");
-  if (script) return { worker: new Worker(script, { type: "module" }), script };
   // Written so that bundlers see a worker to build.
-  return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module" }) };
+  const worker = script ? new Worker(script, { type: "module" }) : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  return {
+    worker,
+    end() {
+      worker.terminate();
+      // The address of a script that was made for it.
+      if (script) URL.revokeObjectURL(script);
+    },
+  };
 }
 
 const local: Connect = async (onReply, onCrash) => {

@@ -172,6 +172,23 @@ export interface Answers {
   saveBm25: string;
 }
 
+/** What a helper is started with. */
+export interface HelperStart {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+}
+
+/** From an engine's worker: start so many threads. */
+export interface HelpersRequest {
+  helpers: number;
+  start: HelperStart;
+}
+
+/** To it: how many take part. */
+export interface HelpersReply {
+  joined: number;
+}
+
 /** To the engine. */
 export type Request = { id: number; call: Call } | { id: number; abort: true };
 

@@ -458,7 +458,7 @@ test("importing does nothing", async (t) => {
   });
   assert.deepEqual(touched, []);
   // Its own few scripts, and neither the engine nor the module.
-  const names = ["bm25", "client", "embedder", "errors", "host.web", "index", "model", "options", "origin", "reranker", "score", "sparse", "verify"];
+  const names = ["bm25", "client", "crew", "embedder", "errors", "host.web", "index", "model", "options", "origin", "reranker", "score", "sparse", "verify"];
   const scripts = names.map((name) => `/wick-embed/${name}.js`);
   assert.deepEqual(requested.sort(), scripts);
 });
