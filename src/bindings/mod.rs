@@ -88,8 +88,17 @@ fn text(at: impl Fn() -> String, value: JsValue) -> Result<String> {
     Ok(String::from(&text))
 }
 
+/// Most UTF-16 units of all strings of a call. In UTF-8 they may be three times as many bytes, and a
+/// module has 4 GB.
+const MOST_UNITS: f64 = 268_435_456.0;
+
 /// The strings of an array.
 fn texts(values: &Array) -> Result<Vec<String>> {
+    let length = |value: JsValue| value.dyn_ref::<JsString>().map_or(0.0, |text| f64::from(text.length()));
+    if values.iter().map(length).sum::<f64>() > MOST_UNITS {
+        let message = format!("longer than {MOST_UNITS} UTF-16 units in all; encode fewer at once");
+        return Err(Error::new(Code::InvalidText, "texts", message));
+    }
     values.iter().enumerate().map(|(index, value)| text(|| format!("text {index}"), value)).collect()
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here knows a model: [`tokenizer`] reads `tokenizer.json`, [`prompts`] holds the prefixes a model asks for, and
 //! [`Batch`] lays texts end to end with one span per text. There is no padding to read by mistake.
 
+mod head;
 mod parts;
 pub mod prompts;
 pub mod tokenizer;

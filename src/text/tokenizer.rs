@@ -9,10 +9,14 @@ use std::{
 };
 
 use tokenizers::{
-    Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
+    Encoding, ModelWrapper, NormalizerWrapper, PostProcessor, PreTokenizerWrapper, TruncationDirection,
+    TruncationParams, TruncationStrategy, truncate_encodings,
 };
 
-use super::parts::{self, Parts};
+use super::{
+    head::{self, head},
+    parts::{self, Parts},
+};
 use crate::error::{Code, Error, Result};
 
 const FILE: &str = "tokenizer.json";
@@ -49,6 +53,21 @@ fn cut(tokens: &mut Encoding, length: usize) {
     tokens.take_overflowing();
 }
 
+/// Whether a tokenizer makes one unknown token of each long word, and none of spaces: BERT's, unless an added token may
+/// stand inside a word.
+fn long_words_are_unknown(tokenizer: &tokenizers::Tokenizer) -> bool {
+    let (model, normalizer, splitter) =
+        (tokenizer.get_model(), tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer());
+    matches!(model, ModelWrapper::WordPiece(model) if model.max_input_chars_per_word <= 1000)
+        && matches!(normalizer, Some(NormalizerWrapper::BertNormalizer(_)))
+        && matches!(splitter, Some(PreTokenizerWrapper::BertPreTokenizer(_)))
+        && !tokenizer
+            .get_added_vocabulary()
+            .get_vocab()
+            .keys()
+            .any(|token| token.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
 /// A tokenizer with this model's length limit.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
@@ -56,6 +75,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     max_tokens: usize,
     lower_case: bool,
+    /// Whether each word of more than a few thousand letters is one unknown token, and spaces are none.
+    long_words_are_unknown: bool,
     unknown: Option<u32>,
     id_bound: u64,
 }
@@ -73,7 +94,11 @@ pub enum Form {
 
 /// The tokens of one half of a pair.
 #[derive(Debug, Clone)]
-pub struct HalfPair(Encoding);
+pub struct HalfPair {
+    tokens: Encoding,
+    /// All of the text, where these are its first tokens only.
+    whole: Option<String>,
+}
 
 /// How a pair is cut to the length limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +115,8 @@ impl Tokenizer {
         let Parts { tokenizer: inner, unknown } = caught(|| parts::read(json))??;
         let largest = inner.get_vocab(true).into_values().max();
         let id_bound = largest.map_or(0, |id| u64::from(id) + 1);
-        let tokenizer = Self { inner, max_tokens, lower_case, unknown, id_bound };
+        let long_words_are_unknown = long_words_are_unknown(&inner);
+        let tokenizer = Self { inner, max_tokens, lower_case, long_words_are_unknown, unknown, id_bound };
         let special = match form {
             Form::Words => 0,
             Form::Text | Form::Pair => tokenizer.special(form == Form::Pair),
@@ -125,10 +151,9 @@ impl Tokenizer {
     }
 
     fn encode_one(&self, text: &str) -> Result<Encoded> {
-        let text = self.cased(text);
-        let mut tokens = self.tokens(&text)?;
         let room = self.max_tokens.saturating_sub(self.special(false));
-        let truncated = tokens.len() > room;
+        let (mut tokens, more) = self.first_tokens(text, room)?;
+        let truncated = more || tokens.len() > room;
         cut(&mut tokens, room);
         self.finished(tokens, None, truncated)
     }
@@ -146,8 +171,44 @@ impl Tokenizer {
 
     /// The tokens of a text without special ones.
     fn tokens(&self, text: &str) -> Result<Encoding> {
-        // The fast form leaves out offsets into the text, which nothing here reads.
-        guarded(|| self.inner.encode_fast(text, false))
+        if text.len() > head::MOST {
+            let message = format!("of {} bytes; at most {} are tokenized at once", text.len(), head::MOST);
+            return Err(Error::new(Code::InvalidText, "text", message));
+        }
+        // The fast form leaves out offsets into the text.
+        guarded(|| self.inner.encode_fast(self.cased(text), false))
+    }
+
+    /// The tokens of a text without special ones, or so many of them and then whether there are
+    /// more: of a long text only as much is tokenized as these depend on.
+    fn first_tokens(&self, text: &str, wanted: usize) -> Result<(Encoding, bool)> {
+        if wanted > head::MOST {
+            return self.tokens(text).map(|tokens| (tokens, false));
+        }
+        self.tokens_of_heads(text, wanted, head::first_length(wanted))
+    }
+
+    /// The same, from heads that begin with so many bytes.
+    fn tokens_of_heads(&self, text: &str, wanted: usize, mut length: usize) -> Result<(Encoding, bool)> {
+        loop {
+            let (head, whole) = head(text, length, self.long_words_are_unknown);
+            if whole {
+                return self.tokens(&head).map(|tokens| (tokens, false));
+            }
+            let head = self.cased(&head);
+            let mut tokens = guarded(|| self.inner.encode(&*head, false))?;
+            let settled = head.len() - head::MARGIN;
+            let count = tokens.get_offsets().iter().take_while(|(_, end)| *end <= settled).count();
+            if count > wanted {
+                cut(&mut tokens, wanted);
+                return Ok((tokens, true));
+            }
+            if length >= head::MOST {
+                // Nearly nothing of it makes tokens.
+                return self.tokens(text).map(|tokens| (tokens, false));
+            }
+            length = (length * 4).min(head::MOST);
+        }
     }
 
     /// How many special tokens a text, or a pair, is given.
@@ -168,12 +229,20 @@ impl Tokenizer {
 
     /// Tokenizes one half of a pair.
     pub fn half_pair(&self, text: &str) -> Result<HalfPair> {
-        self.tokens(&self.cased(text)).map(HalfPair)
+        let (tokens, more) = self.first_tokens(text, self.max_tokens)?;
+        Ok(HalfPair { tokens, whole: more.then(|| text.to_owned()) })
     }
 
     /// Joins a pair with the tokenizer's own form for pairs.
     pub fn encode_pair(&self, first: &HalfPair, second: &HalfPair, limit: PairLimit) -> Result<Encoded> {
-        let (mut first, mut second) = (first.0.clone(), second.0.clone());
+        let whole = (first.whole.is_some(), second.whole.is_some()) == (false, false);
+        let (mut first, mut second) = match (&first.whole, &second.whole) {
+            // Which of them is the longer decides.
+            (Some(first), Some(second)) if limit == PairLimit::LongestFirst => {
+                (self.tokens(first)?, self.tokens(second)?)
+            }
+            _ => (first.tokens.clone(), second.tokens.clone()),
+        };
         let lengths = (first.len(), second.len());
         let max_length = self.max_tokens.saturating_sub(self.special(true));
         match limit {
@@ -186,13 +255,16 @@ impl Tokenizer {
                 };
                 let (cut, cut_pair) = guarded(|| truncate_encodings(first, Some(second), &rule))?;
                 (first, second) = (cut, cut_pair.unwrap_or_default());
+                // The rest is kept in pieces, of which the special tokens would be added to each pair.
+                first.take_overflowing();
+                second.take_overflowing();
             }
             PairLimit::First(most) => {
                 cut(&mut first, most.min(max_length));
                 cut(&mut second, max_length - first.len());
             }
         }
-        let truncated = lengths != (first.len(), second.len());
+        let truncated = !whole || lengths != (first.len(), second.len());
         self.finished(first, Some(second), truncated)
     }
 
@@ -202,10 +274,10 @@ impl Tokenizer {
         let characters = median.map_or(usize::MAX, |median| self.max_tokens.saturating_mul(median));
         let unknown = self.unknown.filter(|_| median.is_some());
         let head = text.char_indices().nth(characters).map_or(text, |(end, _)| &text[..end]);
-        let encoding = self.tokens(head)?;
+        let (encoding, more) = self.first_tokens(head, self.max_tokens)?;
         let kept = encoding.len().min(self.max_tokens);
         let ids: Vec<u32> = encoding.get_ids()[..kept].iter().copied().filter(|&id| Some(id) != unknown).collect();
-        let truncated = head.len() < text.len() || kept < encoding.len();
+        let truncated = more || head.len() < text.len() || kept < encoding.len();
         Ok(Encoded { type_ids: vec![0; ids.len()], ids, unpooled: 0, truncated })
     }
 
@@ -228,5 +300,102 @@ impl Tokenizer {
     /// The vocabulary's string for an id.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that look random, the same in each run.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % bound
+        }
+
+        fn text(&mut self, bytes: usize, parts: &[&str]) -> String {
+            let mut text = String::new();
+            while text.len() < bytes {
+                text.push_str(parts[self.below(parts.len())]);
+            }
+            text
+        }
+    }
+
+    #[test]
+    fn the_first_tokens_of_a_long_text_are_those_of_all_of_it() {
+        let letters: Vec<String> = ('a'..='z').map(String::from).collect();
+        let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+        let word = "x".repeat(9_000);
+        let spaces = " ".repeat(9_000);
+        let kinds: [&[&str]; 12] = [
+            &["the ", "weather ", "is ", "lovely ", "today. ", "He drove to ", "Stadium\n", "1984, "],
+            &letters,
+            &["a", "b", "ab", "ba"],
+            &["天", "气", "今天", "很好", "。", "ひらがな", "カタカナ", "한국어"],
+            &["👩\u{200d}👧", "🏳\u{fe0f}\u{200d}🌈", "👍🏽", "e\u{301}", "\u{301}\u{302}"],
+            &[" ", "  ", "\n", "\t", "\u{a0}", "\u{3000}", "a", " b"],
+            &[".", "...", "!", "-", "_", "'s", "n't", "@"],
+            &["\u{0}", "\u{200b}", "\u{feff}", "\u{fffd}", "ሀ", "ꙮ", "x"],
+            &["[MASK]", "<mask>", "[SEP] ", " </s>", "<pad>", "<extra_id_0>", "mask"],
+            &["ﷺ", "ΟΔΟΣ ", "ΣΣ", "İ", "ß", "ﬁ", "①", "ｱ"],
+            &[&word, " and more. ", "words "],
+            &[&spaces, "a word", "another, "],
+        ];
+        let mut numbers = Numbers(1);
+        let mut seen = 0;
+        for fixture in ["bert-tiny", "distilbert", "xlmr", "t5", "modernbert", "gte-en", "splade-bert"] {
+            let path = format!("{}/tests/fixtures/{fixture}/tokenizer.json", env!("CARGO_MANIFEST_DIR"));
+            let json = std::fs::read(&path).expect(&path);
+            let tokenizer = Tokenizer::from_bytes(&json, 512, false, Form::Text).expect(&path);
+            for (number, parts) in kinds.iter().enumerate() {
+                let text = numbers.text(24_000, parts);
+                let all = tokenizer.tokens(&text).expect("few enough bytes");
+                for (wanted, length) in [(0, 0), (1, 8), (62, 90), (510, 600), (510, 1000)] {
+                    let (first, more) =
+                        tokenizer.tokens_of_heads(&text, wanted, head::MARGIN + length).expect("tokens");
+                    let count = first.len().min(wanted);
+                    assert!(more || first.len() == all.len() || first.get_ids() == all.get_ids(), "{fixture} {number}");
+                    assert_eq!(first.get_ids()[..count], all.get_ids()[..count], "{fixture}, texts of kind {number}");
+                    assert_eq!(more || first.len() > wanted, all.len() > wanted, "{fixture}, texts of kind {number}");
+                    assert!(count == wanted || count == all.len(), "{fixture}, texts of kind {number}");
+                    seen += usize::from(more);
+                }
+            }
+        }
+        assert!(seen > 200, "only {seen} texts were cut before they were tokenized");
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_tokens_or_an_error() {
+        let path = format!("{}/tests/fixtures/bert-tiny/tokenizer.json", env!("CARGO_MANIFEST_DIR"));
+        let json = std::fs::read(&path).expect(&path);
+        let tokenizer = Tokenizer::from_bytes(&json, 64, false, Form::Text).expect(&path);
+        for part in ["a ", ".", "x", " ", "天"] {
+            let text = part.repeat((8 << 20) / part.len());
+            let encoded = tokenizer.encode("", &text, true).expect(part);
+            assert_eq!(
+                (encoded.ids.len(), encoded.truncated),
+                match part {
+                    "x" => (3, false),
+                    " " => (2, false),
+                    _ => (64, true),
+                }
+            );
+        }
+        // Nothing of it is a token, which only shows when all of it was read.
+        let error = tokenizer.encode("", &"\u{200b}".repeat(800_000), true).expect_err("too long");
+        assert_eq!(error.code(), Code::InvalidText);
+        let long = tokenizer.half_pair(&"a ".repeat(50_000)).expect("a half");
+        let short = tokenizer.half_pair("b c").expect("a half");
+        for (first, second, tokens) in [(&long, &short, 25), (&short, &long, 64), (&long, &long, 64)] {
+            for (limit, tokens) in [(PairLimit::LongestFirst, 64), (PairLimit::First(20), tokens)] {
+                let pair = tokenizer.encode_pair(first, second, limit).expect("a pair");
+                assert_eq!((pair.ids.len(), pair.truncated), (tokens, true));
+            }
+        }
     }
 }
