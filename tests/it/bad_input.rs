@@ -106,6 +106,13 @@ fn every_broken_model_gets_its_code() {
         ),
         (Code::InvalidTokenizer, "tokenizer.json", with_tokenizer(|t| t["model"]["vocab"]["huge"] = u32::MAX.into())),
         (
+            Code::InvalidTokenizer,
+            "tokenizer.json",
+            with_tokenizer(|t| {
+                t["model"] = json!({"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["ab b"]});
+            }),
+        ),
+        (
             Code::InvalidConfig,
             "modules.json",
             with("modules.json", |_| {

@@ -925,8 +925,22 @@ fn the_proxy_of_the_documentation_adds_the_key() {
     expect(&output, &TEXTS, "search_query", 16, 16);
     assert_eq!(place.requests()[0]["headers"]["authorization"], format!("Bearer {KEY}"));
     let documents = TEXTS.map(str::to_owned);
-    let error = rerank(options, &documents, None).expect_err("a path that is not let through");
+    let error = rerank(options.clone(), &documents, None).expect_err("a path that is not let through");
     assert_eq!(details(&error).status, Some(403));
     proxy.kill().expect("it runs");
     proxy.wait().expect("it ended");
+
+    // Errors of the provider keep their status, and of their words only those that say what to do.
+    for (fault, status, code) in [("/~echo=401", 401, None), ("/~quota", 429, Some("insufficient_quota"))] {
+        let upstream = place.url(Provider::Cohere, fault);
+        let variables = [("UPSTREAM", upstream.as_str()), variables[1], variables[2], variables[3], variables[4]];
+        let (mut proxy, url) = start("docs/proxy.mjs", &variables);
+        options.base_url = Some(url);
+        let error = encode(options.clone(), &TEXTS, Role::Query).expect_err(fault);
+        let details = details(&error);
+        assert_eq!((details.status, details.code.as_deref()), (Some(status), code), "{error}");
+        assert!(error.message().contains("stay at the proxy") && !details.retryable, "{error}");
+        proxy.kill().expect("it runs");
+        proxy.wait().expect("it ended");
+    }
 }

@@ -32,6 +32,9 @@ impl Convert {
         let converted = convert(&self.model, &self.output, &options, &bars)?;
         bars.bar.finish_and_clear();
         tell(&format!("weights {}, before {}", megabytes(converted.after), megabytes(converted.before)));
+        if !converted.left_out.is_empty() {
+            tell(&format!("left out, being no weights: {}", converted.left_out.join(", ")));
+        }
         Ok(())
     }
 }
