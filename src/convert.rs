@@ -183,9 +183,9 @@ impl Source<'_> {
             let message = format!("the model has none of {}", names.join(", "));
             return Err(Error::new(Code::MissingFile, names[0], message));
         };
-        let from = match (file.ends_with(".json"), self.small(file)?) {
-            (true, Some(json)) => shards(file, &json)?.into_keys().collect(),
-            _ => vec![(*file).to_owned()],
+        let from = match file.ends_with(".json") {
+            true => shards(file, &self.small(file)?.ok_or_else(|| missing(file))?)?.into_keys().collect(),
+            false => vec![(*file).to_owned()],
         };
         from.iter().try_for_each(|shard| hub::check_relative(file, shard))?;
         Ok(Job { from, to, dtype })

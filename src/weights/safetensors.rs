@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for Metadata {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-                while let Some((_, value)) = map.next_entry::<IgnoredAny, &RawValue>()? {
+                while let Some((_, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                     if !value.get().starts_with('"') {
                         return Err(A::Error::custom("__metadata__ holds a value that is no string"));
                     }

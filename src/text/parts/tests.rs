@@ -229,6 +229,17 @@ fn added_tokens() {
     }
 }
 
+/// Generic values take sixteen times the bytes of a list of numbers.
+#[test]
+fn what_is_larger_than_any_part_is_refused_without_being_read() {
+    let numbers = "0,".repeat(super::MAX_PART);
+    for part in ["added_tokens", "normalizer", "pre_tokenizer", "post_processor"] {
+        let json = file(&json!({ part: "here" })).replace("\"here\"", &format!("[{numbers}0]"));
+        let error = super::read(json.as_bytes()).err().expect("refused");
+        assert!(error.message().contains("more than") || part == "added_tokens", "{part}: {error}");
+    }
+}
+
 #[test]
 fn versions() {
     assert!(same(&file(&json!({ "version": "1.0" }))));
