@@ -154,6 +154,12 @@ fn left_beside(name: &str) -> Vec<String> {
     names.filter(|other| other.starts_with(&format!("{name}."))).collect()
 }
 
+/// Removes what an earlier run of these tests, or one that was stopped, left at a place.
+fn clear(name: &str) {
+    let _ = fs::remove_file(place(name));
+    left_beside(name).iter().for_each(|other| fs::remove_file(place(other)).expect("removed"));
+}
+
 fn child(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR"));
@@ -165,6 +171,7 @@ fn child(program: &str, arguments: &[&str]) -> Command {
 #[test]
 fn what_can_be_known_is_refused_before_the_first_text() {
     let (bert, splade) = (fixture("bert-tiny"), fixture("splade-bert"));
+    clear("early.npy");
     fs::write(place("bad-third.jsonl"), "\"a\"\n\n{\"text\": 5}\n\"b\"\n").expect("written");
     let cases: [(&[&str], &str); 12] = [
         (&["encode", "--model", &bert, "--output", "no/such/x.jsonl"], "no/such/x.jsonl: "),
@@ -295,6 +302,7 @@ fn npy_counts_its_rows_at_the_end() {
 fn what_cannot_be_written_fails_and_what_was_there_stays() {
     let model = fixture("bert-tiny");
     let texts = "is\n".repeat(100);
+    ["kept.jsonl", "kept.npy"].into_iter().for_each(clear);
     fs::write(place("kept.jsonl"), "before").expect("written");
     // A limit on the size of files stands for a full disk.
     let limited = "ulimit -f 1; trap '' XFSZ; exec \"$0\" \"$@\"";
