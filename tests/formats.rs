@@ -17,8 +17,8 @@ use wick_embed::{
     weights::{Dtype, Reader, Sink, TensorInfo, Values, gguf},
 };
 
-/// Has no more than a page has: what asks for more without being ready for a no ends the test program. Counts what each
-/// thread holds, since tests run beside each other.
+/// Has no more than a page has: what asks for more without being ready for a no ends the test
+/// program. Counts what each thread holds, since tests run beside each other.
 struct Page;
 
 const MOST: usize = 256 << 20;

@@ -3,8 +3,9 @@
 use super::Body;
 use crate::error::{Code, Error, Result};
 
-/// Most bytes of a file, by the end of its name; the first that fits counts. What a file is parsed into takes up to some
-/// sixteen times its bytes, so that a limit is a few times the largest file that is known of its kind.
+/// Most bytes of a file, by the end of its name; the first that fits counts. What a file is parsed
+/// into takes up to some sixteen times its bytes, so that a limit is a few times the largest file
+/// that is known of its kind.
 const LIMITS: [(&str, usize); 5] = [
     // EmbeddingGemma's has 33 MB.
     ("tokenizer.json", 64 << 20),
@@ -23,8 +24,8 @@ fn most_bytes(file: &str) -> usize {
     LIMITS.iter().find(|(end, _)| file.ends_with(end)).map_or(0, |&(_, most)| most)
 }
 
-/// Reads a body to its end, and tells how many bytes came each time. A file that is too large for its kind is refused,
-/// where its length is known before the first byte.
+/// Reads a body to its end, and tells how many bytes came each time. A file that is too large for
+/// its kind is refused, where its length is known before the first byte.
 pub async fn whole<B: Body>(file: &str, mut body: B, mut came: impl FnMut(usize) -> Result<()>) -> Result<Vec<u8>> {
     let most = most_bytes(file);
     let refused = || {

@@ -112,7 +112,8 @@ impl<'de> serde::Deserialize<'de> for Headers {
     }
 }
 
-/// Strings that must not be shown: as they are, in another case, percent-encoded in part or whole, and in base64.
+/// Strings that must not be shown: as they are, in another case, percent-encoded in part or whole,
+/// and in base64.
 #[derive(Default)]
 pub(super) struct Secrets(Vec<String>);
 
@@ -120,7 +121,8 @@ impl Secrets {
     /// Shorter ones are not looked for: they hide nothing, and are found in words.
     const SHORTEST: usize = 6;
 
-    /// Bytes of a text that are looked through: messages are shorter, and a server may send any number.
+    /// Bytes of a text that are looked through: messages are shorter, and a server may send any
+    /// number.
     const LONGEST: usize = 1 << 16;
 
     pub(super) fn add(&mut self, secret: &str) {
@@ -167,8 +169,8 @@ fn found(secret: &[u8], text: &[u8]) -> Option<usize> {
     Some(at)
 }
 
-/// What base64 makes of a text inside of another: for each of the three places in a group where it may begin, the digits
-/// that stand for nothing but the text, in both alphabets.
+/// What base64 makes of a text inside of another: for each of the three places in a group where it
+/// may begin, the digits that stand for nothing but the text, in both alphabets.
 fn in_base64(text: &str) -> Vec<String> {
     let mut forms = Vec::new();
     for before in 0..3 {

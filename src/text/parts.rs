@@ -46,8 +46,8 @@ struct File<'a> {
     post_processor: Option<&'a RawValue>,
 }
 
-/// Most bytes of an added token, and of a part that becomes generic values, which take sixteen times as many. The largest
-/// part is a table of 0.5 MB.
+/// Most bytes of an added token, and of a part that becomes generic values, which take sixteen
+/// times as many. The largest part is a table of 0.5 MB.
 const MAX_ADDED: usize = 1 << 16;
 const MAX_PART: usize = 4 << 20;
 

@@ -103,7 +103,8 @@ struct Target {
     scales: bool,
 }
 
-/// What is known of the tensors so far; of sharded ones no shape, and the stored form only with their file.
+/// What is known of the tensors so far; of sharded ones no shape, and the stored form only with
+/// their file.
 type Known = HashMap<String, Stored>;
 
 #[derive(Default)]

@@ -1,12 +1,13 @@
 //! The safetensors format (<https://github.com/huggingface/safetensors#format>), read while the bytes arrive.
 //!
-//! Every rule of the format is checked before a tensor is touched: the header's length, names and fields that
-//! come once, metadata of strings, offsets that are contiguous from zero (no overlap, no hole), sizes that match
-//! shape and type, and a file that ends exactly where the last tensor does. Every refusal names its rule. Sizes
-//! are counted in 64 bits, because a page's own are 32: the format's crate refuses tensors of 512 MB there.
+//! Every rule of the format is checked before a tensor is touched: the header's length, names and
+//! fields that come once, metadata of strings, offsets that are contiguous from zero (no overlap,
+//! no hole), sizes that match shape and type, and a file that ends exactly where the last tensor
+//! does. Every refusal names its rule. Sizes are counted in 64 bits, because a page's own are 32:
+//! the format's crate refuses tensors of 512 MB there.
 //!
-//! Reading a header takes its own bytes and a bounded number of bounded entries, whatever it holds: values go
-//! straight into the entries, and what is not needed is passed over without being kept.
+//! Reading a header takes its own bytes and a bounded number of bounded entries, whatever it holds:
+//! values go straight into the entries, and what is not needed is passed over without being kept.
 
 use std::fmt;
 
@@ -23,7 +24,8 @@ use crate::error::{Code, Error, Result};
 const MAX_HEADER: u64 = 100_000_000;
 /// Most dimensions of a tensor; weights have up to five.
 const MAX_RANK: usize = 8;
-/// How deep lists and objects nest. A header of today has three levels; the parser keeps a byte for each.
+/// How deep lists and objects nest. A header of today has three levels; the parser keeps a byte for
+/// each.
 const MAX_DEPTH: usize = 16;
 
 /// The tensors as the header describes them.
@@ -42,7 +44,8 @@ impl<'de> Deserialize<'de> for Header<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header<'de>, A::Error> {
                 let (mut tensors, mut has_metadata) = (Vec::new(), false);
                 while let Some(key) = map.next_key::<&RawValue>()? {
-                    // Not unescaped before its length is known: the parser's buffer would grow to it.
+                    // Not unescaped before its length is known: the parser's buffer would grow to
+                    // it.
                     let key = Some(key.get()).filter(|key| key.len() <= 6 * MAX_NAME);
                     let name: Option<String> = key.and_then(|key| serde_json::from_str(key).ok());
                     let Some(name) = name.filter(|name| name.len() <= MAX_NAME) else {

@@ -167,7 +167,8 @@ fn child(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Each is told while standard input is open and empty: a program that asked for a text would wait for ever.
+/// Each is told while standard input is open and empty: a program that asked for a text would wait
+/// for ever.
 #[test]
 fn what_can_be_known_is_refused_before_the_first_text() {
     let (bert, splade) = (fixture("bert-tiny"), fixture("splade-bert"));
@@ -256,7 +257,8 @@ fn a_line_that_cannot_be_read_is_named() {
     }
 }
 
-/// More than a part, so that rows come before the input ends; and a reader who leaves ends the program quietly.
+/// More than a part, so that rows come before the input ends; and a reader who leaves ends the
+/// program quietly.
 #[test]
 fn rows_come_while_texts_are_read_and_stop_when_nobody_reads() {
     let model = fixture("bert-tiny");

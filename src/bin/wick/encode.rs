@@ -1,7 +1,7 @@
 //! `wick encode`: texts in, vectors out.
 //!
-//! Texts are read, encoded and written in parts, so that memory does not grow with the input; what can be known before the
-//! first text is computed is checked by then.
+//! Texts are read, encoded and written in parts, so that memory does not grow with the input; what
+//! can be known before the first text is computed is checked by then.
 
 use std::{
     io::{self, Write},
@@ -18,7 +18,8 @@ use crate::{
     tell,
 };
 
-/// Most texts that are encoded in one call, and bytes after which no more join it: enough to keep a GPU busy for seconds.
+/// Most texts that are encoded in one call, and bytes after which no more join it: enough to keep a
+/// GPU busy for seconds.
 const PART: (usize, usize) = (4096, 8 << 20);
 /// Where each token has a vector, which take a thousand times the bytes of the text.
 const PART_OF_TOKENS: (usize, usize) = (64, 64 << 10);

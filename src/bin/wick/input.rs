@@ -112,7 +112,8 @@ pub struct Texts {
     /// How texts are written; by default JSONL for a file that ends in .jsonl, lines otherwise.
     #[arg(long, value_enum)]
     input_format: Option<Format>,
-    /// For JSONL objects: the field that holds the text, "text" by default. A line may also be a bare JSON string.
+    /// For JSONL objects: the field that holds the text, "text" by default. A line may also be a
+    /// bare JSON string.
     #[arg(long)]
     field: Option<String>,
 }
@@ -144,8 +145,8 @@ impl Texts {
         Ok(Lines { reader, at, format, field, line: 0, bytes: Vec::new() })
     }
 
-    /// Reads a file through, so that a line which cannot be read is known before the first text is computed; how many texts
-    /// there are. Of what can be read only once, none.
+    /// Reads a file through, so that a line which cannot be read is known before the first text is
+    /// computed; how many texts there are. Of what can be read only once, none.
     pub fn count(&self) -> Result<Option<usize>> {
         let is_file = self.input.as_ref().is_some_and(|path| fs::metadata(path).is_ok_and(|found| found.is_file()));
         let mut lines = self.open()?;
@@ -173,8 +174,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The next texts, of which there are no more than so many, and which end with the one that reaches so many bytes. Empty at
-    /// the end.
+    /// The next texts, of which there are no more than so many, and which end with the one that
+    /// reaches so many bytes. Empty at the end.
     pub fn some(&mut self, texts: usize, bytes: usize) -> Result<Vec<String>> {
         let (mut some, mut length) = (Vec::new(), 0);
         while some.len() < texts && length < bytes {

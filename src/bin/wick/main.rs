@@ -21,8 +21,8 @@ use wick_embed::Watch;
 
 /// Text embeddings: the same vectors as in the page.
 ///
-/// Exit codes: 0 when all was done, also where whoever read the output left early; 1 for an error, which standard error
-/// names with its place and code; 2 for arguments that are not understood.
+/// Exit codes: 0 when all was done, also where whoever read the output left early; 1 for an error,
+/// which standard error names with its place and code; 2 for arguments that are not understood.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {

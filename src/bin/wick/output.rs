@@ -1,4 +1,5 @@
-//! Where results go: standard output, a device as they come, or a file that appears whole or not at all.
+//! Where results go: standard output, a device as they come, or a file that appears whole or not at
+//! all.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,8 +26,8 @@ enum Out {
 }
 
 impl Target {
-    /// Opens a file, or standard output. A file is written beside its place, where what was there stays until the new one
-    /// is whole. What cannot be written to is an error now.
+    /// Opens a file, or standard output. A file is written beside its place, where what was there
+    /// stays until the new one is whole. What cannot be written to is an error now.
     pub fn open(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else {
             return Self::stdout();
@@ -59,7 +60,8 @@ impl Target {
         Ok(Self { at, out: Out::Stdout(BufWriter::new(io::stdout().lock())), beside: None })
     }
 
-    /// Writes a part, and hands it on at once. `false` when whoever read it has left and no more is wanted.
+    /// Writes a part, and hands it on at once. `false` when whoever read it has left and no more is
+    /// wanted.
     pub fn write(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<bool> {
         let out: &mut dyn Write = match &mut self.out {
             Out::Stdout(out) => out,
@@ -93,8 +95,8 @@ impl Target {
     }
 }
 
-/// A file under way, which goes when it is dropped before its end. A program that is killed leaves it, under a name that says
-/// what it is.
+/// A file under way, which goes when it is dropped before its end. A program that is killed leaves
+/// it, under a name that says what it is.
 struct Beside {
     place: PathBuf,
     work: PathBuf,
@@ -129,8 +131,9 @@ impl Drop for Beside {
     }
 }
 
-/// Whether standard output was closed when the program started. Rust's runtime then opens /dev/null in its place, for reading
-/// and writing; a shell's `>/dev/null` is for writing alone. Known on Linux; elsewhere it is never so.
+/// Whether standard output was closed when the program started. Rust's runtime then opens /dev/null
+/// in its place, for reading and writing; a shell's `>/dev/null` is for writing alone. Known on
+/// Linux; elsewhere it is never so.
 fn leads_nowhere() -> bool {
     let is_null = || fs::read_link("/proc/self/fd/1").is_ok_and(|path| path == Path::new("/dev/null"));
     let is_read_too = || {

@@ -28,13 +28,15 @@ pub struct Rerank {
     query: String,
     #[command(flatten)]
     texts: Texts,
-    /// Where scores go, a line {"index": ..., "score": ...} for each text in the order of the input; standard output by default.
+    /// Where scores go, a line {"index": ..., "score": ...} for each text in the order of the
+    /// input; standard output by default.
     #[arg(long)]
     output: Option<PathBuf>,
     /// Only this many texts, best first.
     #[arg(long)]
     top_k: Option<NonZeroUsize>,
-    /// Cut the query after this many tokens, and then only texts; by default the longer of the two is cut.
+    /// Cut the query after this many tokens, and then only texts; by default the longer of the two
+    /// is cut.
     #[arg(long)]
     max_query_tokens: Option<usize>,
     /// Scores between 0 and 1 or not; by default as the model says.

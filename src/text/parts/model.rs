@@ -110,8 +110,8 @@ impl Model<'_> {
     fn bpe(self) -> Result<ModelWrapper> {
         let vocab: Vocab = self.pieces()?;
         let merges: Vec<_> = needed(self.merges, "merges")?.into_iter().filter_map(|Merge(pieces)| pieces).collect();
-        // The crate copies a merge's whole into a buffer as long as the longest piece, and cuts its second half at the
-        // prefix without looking: what is not in the vocabulary panics there
+        // The crate copies a merge's whole into a buffer as long as the longest piece, and cuts its
+        // second half at the prefix without looking: what is not in the vocabulary panics there
         // (<https://github.com/huggingface/tokenizers/issues/2094>).
         let prefix = self.continuing_subword_prefix.as_deref().map_or(0, str::len);
         for (first, second) in &merges {

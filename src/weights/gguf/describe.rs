@@ -27,7 +27,8 @@ const SPACE: char = '\u{2581}';
 pub struct Described {
     /// A `config.json`.
     pub config: Json,
-    /// The text of a `tokenizer.json`; none where the file has a kind of tokenizer that is not known here.
+    /// The text of a `tokenizer.json`; none where the file has a kind of tokenizer that is not
+    /// known here.
     pub tokenizer: Option<String>,
     /// As sentence-transformers names it; none where the file does not say, or is no embedder.
     pub pooling: Option<&'static str>,
@@ -262,8 +263,8 @@ impl Tokens<'_> {
         let unknown = self.special(&texts, &["unknown"], "[UNK]")?;
         let first = self.special(&texts, &["cls", "bos"], "[CLS]")?;
         let last = self.special(&texts, &["seperator", "sep", "eos"], "[SEP]")?;
-        // The file does not say whether the model knows capitals. llama.cpp never does; the vocabulary of a cased
-        // model is full of them.
+        // The file does not say whether the model knows capitals. llama.cpp never does; the
+        // vocabulary of a cased model is full of them.
         let ordinary = texts.iter().enumerate().filter(|(id, text)| !special(*id) && !text.starts_with('['));
         let cased = ordinary.filter(|(_, text)| text.chars().any(char::is_uppercase)).count();
         let piece = |id: usize, kind: u8| json!({"SpecialToken": {"id": text(id), "type_id": kind}});
@@ -351,7 +352,8 @@ impl Tokens<'_> {
     }
 
     fn written(&self, file: &impl Serialize) -> Result<String> {
-        // A buffer that grows would for a moment be there twice: a piece takes its bytes, and a score or an id.
+        // A buffer that grows would for a moment be there twice: a piece takes its bytes, and a
+        // score or an id.
         let length = self.pieces()?.iter().map(|piece| piece.len() + 32).sum();
         let mut json = Vec::with_capacity(length);
         let written = serde_json::to_writer(&mut json, file).map_err(|error| self.invalid(error.to_string()));

@@ -82,8 +82,9 @@ struct Store {
     seen: bool,
 }
 
-/// How many times the numbers of the storages that arrived may be taken as values of tensors. T5 ties four tensors to
-/// one storage; a matrix that is saved in columns collects what lies between them.
+/// How many times the numbers of the storages that arrived may be taken as values of tensors. T5
+/// ties four tensors to one storage; a matrix that is saved in columns collects what lies between
+/// them.
 const MAX_TIMES: u64 = 8;
 /// Numbers that may be taken besides, for small tensors that many layers share.
 const MAX_SHARED: u64 = 1 << 20;
@@ -280,7 +281,8 @@ impl Tensors {
 }
 
 impl Entry {
-    /// Numbers that are held for it: its own, and where they are strewn those between the first and the last of them.
+    /// Numbers that are held for it: its own, and where they are strewn those between the first and
+    /// the last of them.
     fn cost(&self) -> u64 {
         let values = self.view.shape.iter().product::<u64>();
         if self.contiguous { values } else { values.saturating_add(self.end - self.start) }
