@@ -2,8 +2,9 @@
 //
 //   UPSTREAM=https://api.cohere.com PATHS=/v2/embed,/v2/rerank API_KEY=... ORIGIN=https://your.site node proxy.mjs
 //
-// Only these paths, only from this origin, and only POST. Whoever can open the page can still spend your money by it: limit the rate,
-// and let in only visitors that you know. Gemini: KEY_HEADER=x-goog-api-key.
+// Only these paths, only from this origin, and only POST. Of a provider's error only the status, the headers below and
+// the words in `codes` are passed on: its text may repeat the key. Whoever can open the page can still spend your money by it:
+// limit the rate, and let in only visitors that you know. Gemini: KEY_HEADER=x-goog-api-key.
 import { createServer } from "node:http";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -12,6 +13,7 @@ const { UPSTREAM, PATHS, API_KEY, ORIGIN, KEY_HEADER = "authorization", PORT = "
 const paths = new Set(PATHS.split(","));
 const ids = ["x-request-id", "x-debug-trace-id", "mistral-correlation-id", "x-kong-request-id"];
 const exposed = ["content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-compute-tokens", ...ids];
+const codes = ["insufficient_quota", "max_tokens_per_request"];
 const cors = {
   "access-control-allow-origin": ORIGIN,
   "access-control-allow-headers": "content-type, accept",
@@ -30,7 +32,14 @@ const server = createServer(async (request, response) => {
     const init = { method: "POST", headers, body: request, duplex: "half", redirect: "manual", signal: left.signal };
     const answer = await fetch(UPSTREAM + request.url, init);
     const passed = exposed.filter((name) => answer.headers.has(name)).map((name) => [name, answer.headers.get(name)]);
-    response.writeHead(answer.status, { ...cors, ...Object.fromEntries(passed) });
+    const shown = { ...cors, ...Object.fromEntries(passed) };
+    if (!answer.ok) {
+      const text = await answer.text();
+      const code = codes.find((code) => text.includes(`"${code}"`));
+      const error = { message: "the provider refused the request; its own words stay at the proxy", code };
+      return response.writeHead(answer.status, { ...shown, "content-type": "application/json" }).end(JSON.stringify({ error }));
+    }
+    response.writeHead(answer.status, shown);
     await pipeline(answer.body ? Readable.fromWeb(answer.body) : Readable.from([]), response);
   } catch {
     response.headersSent ? response.destroy() : refuse(502);

@@ -1,7 +1,8 @@
 //! A model's folder to a smaller one that loads in the same way: large weights in f16 or in eight bits per row.
 //!
 //! What is converted is what the loader would convert itself (`weights::CONVERTED_FROM`); everything else becomes f32, the heads in
-//! files of their own as a whole. Every tensor is kept, also those that no embedder asks for: a reranker may.
+//! files of their own as a whole. Every tensor of numbers is kept, also those that no embedder asks for: a reranker may. What
+//! no weight can be (bool, unsigned and packed types: masks, buffers of quantisation) is left out, and named.
 //!
 //! The weights are gone through twice: first only to their headers, since the header of what is written holds the place of every
 //! tensor; then to the end, each tensor being written when it is complete. Memory holds the largest tensor, in its new form.
@@ -18,6 +19,7 @@ use crate::{
     platform::{
         Body, Files,
         native::{Directory, NewFolder, block_on},
+        whole,
     },
     weights::{CONVERTED_FROM, Dtype, Planned, Reader, Sink, TensorInfo, Values, Writer, scales_of, shards},
 };
@@ -41,6 +43,8 @@ pub struct Converted {
     pub before: u64,
     /// And after.
     pub after: u64,
+    /// The tensors that were left out because no weight is of their type.
+    pub left_out: Vec<String>,
 }
 
 /// Weights that go from some files to one.
@@ -80,8 +84,9 @@ pub fn convert(model: &Path, output: &Path, options: &ConvertOptions, watch: &dy
     let lengths = jobs.iter().flat_map(|job| &job.from).map(|file| source.length(file)).collect::<Result<Vec<_>>>()?;
     let before = lengths.iter().sum();
     let mut progress = Progress { watch, done: 0, total: before };
+    let mut left_out = Vec::new();
     for job in jobs {
-        let length = source.convert(&job, &folder, &mut progress)?;
+        let length = source.convert(&job, &folder, &mut progress, &mut left_out)?;
         files.push((job.to, length));
     }
     let after = files.iter().map(|(_, length)| length).sum();
@@ -91,16 +96,18 @@ pub fn convert(model: &Path, output: &Path, options: &ConvertOptions, watch: &dy
         descriptions.push(PROMPTS.to_owned());
     }
     for file in descriptions {
-        let bytes = match &prompts {
-            Some(prompts) if file == PROMPTS => prompts.clone(),
-            _ => source.small(&file)?.ok_or_else(|| missing(&file))?,
+        let length = match &prompts {
+            Some(prompts) if file == PROMPTS => {
+                folder.write(&file, prompts)?;
+                prompts.len() as u64
+            }
+            _ => source.copy(&file, &folder)?,
         };
-        folder.write(&file, &bytes)?;
-        files.push((file, bytes.len() as u64));
+        files.push((file, length));
     }
     check(watch)?;
     folder.finish()?;
-    Ok(Converted { files, before, after })
+    Ok(Converted { files, before, after, left_out })
 }
 
 struct Progress<'a> {
@@ -127,15 +134,20 @@ impl Source<'_> {
 
     fn small(&self, file: &str) -> Result<Option<Vec<u8>>> {
         block_on(async {
-            let Some(mut body) = self.files.open(file).await? else {
-                return Ok(None);
-            };
-            let mut bytes = Vec::new();
-            while let Some(chunk) = body.chunk().await? {
-                bytes.extend_from_slice(chunk);
+            match self.files.open(file).await? {
+                Some(body) => whole(file, body, |_| Ok(())).await.map(Some),
+                None => Ok(None),
             }
-            Ok(Some(bytes))
         })
+    }
+
+    /// Copies a file, of which nothing is read, and gives its length.
+    fn copy(&self, file: &str, folder: &NewFolder) -> Result<u64> {
+        let path = self.path.join(file);
+        let mut target = folder.create(file)?;
+        fs::File::open(&path)
+            .and_then(|mut source| std::io::copy(&mut source, &mut target))
+            .map_err(|error| Error::new(Code::Io, path.display().to_string(), error.to_string()))
     }
 
     /// The file of prompts with those that are known by the model's name alone, which another folder may not have.
@@ -171,9 +183,9 @@ impl Source<'_> {
             let message = format!("the model has none of {}", names.join(", "));
             return Err(Error::new(Code::MissingFile, names[0], message));
         };
-        let from = match (file.ends_with(".json"), self.small(file)?) {
-            (true, Some(json)) => shards(file, &json)?.into_keys().collect(),
-            _ => vec![(*file).to_owned()],
+        let from = match file.ends_with(".json") {
+            true => shards(file, &self.small(file)?.ok_or_else(|| missing(file))?)?.into_keys().collect(),
+            false => vec![(*file).to_owned()],
         };
         from.iter().try_for_each(|shard| hub::check_relative(file, shard))?;
         Ok(Job { from, to, dtype })
@@ -230,7 +242,13 @@ impl Source<'_> {
     }
 
     /// Converts the files of a job, and gives the length of the new one.
-    fn convert(&self, job: &Job, folder: &NewFolder, progress: &mut Progress<'_>) -> Result<u64> {
+    fn convert(
+        &self,
+        job: &Job,
+        folder: &NewFolder,
+        progress: &mut Progress<'_>,
+        left_out: &mut Vec<String>,
+    ) -> Result<u64> {
         let mut infos = Vec::new();
         for file in &job.from {
             let mut headers = Headers(None);
@@ -238,6 +256,7 @@ impl Source<'_> {
             infos.extend(headers.0.unwrap_or_default());
         }
         let plan = plan(&infos, job.dtype)?;
+        left_out.extend(infos.iter().filter(|info| info.dtype.is_none()).map(|info| info.name.clone()));
         let wanted = plan.iter().map(|planned| (planned.name.clone(), planned.dtype)).collect();
         let writer = Writer::new(folder.create(&job.to)?, &job.to, plan)?;
         let mut sink = Converter { wanted, infos, writer };
@@ -258,7 +277,6 @@ fn plan(infos: &[TensorInfo], dtype: Dtype) -> Result<Vec<Planned>> {
     }
     let scales: Vec<String> = infos.iter().filter(eight_bits).map(|info| scales_of(&info.name)).collect();
     let mut plan = Vec::with_capacity(infos.len());
-    // Other tensors hold no numbers that a weight could.
     for info in infos.iter().filter(|info| info.dtype.is_some()) {
         let TensorInfo { name, shape, .. } = info;
         let planned =

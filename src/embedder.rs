@@ -310,6 +310,9 @@ impl Embedder {
     /// Refuses options that the model cannot honour.
     pub fn check(&self, options: &EncodeOptions) -> Result<()> {
         check_outputs(options.outputs.as_deref(), &self.outputs)?;
+        if options.top_k == Some(0) {
+            return Err(invalid_option("topK", "it must be at least 1".to_owned()));
+        }
         match (options.dimensions, self.outputs.contains(&OutputKind::Dense)) {
             (Some(dimensions), true) => check_dimensions(dimensions, self.dimensions()),
             _ => Ok(()),

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod base64;
 #[cfg(feature = "local")]
 mod batches;
 #[cfg(all(target_arch = "wasm32", any(feature = "local", feature = "remote")))]

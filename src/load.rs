@@ -13,7 +13,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{Architecture, Config, Network, NetworkPlan, Purpose, pipeline},
     ops::{Device, Executor, Ops, Pack, Processor},
-    platform::{Body, Files, Pacer},
+    platform::{Body, Files, Pacer, whole},
     text::{Batch, Form, Tokenizer},
     weights::{
         Blueprint, Dtype, Loader, Reader,
@@ -21,9 +21,6 @@ use crate::{
         shards,
     },
 };
-
-/// Most bytes of a file that is read whole (all but the weights). The largest known tokenizer is 33 MB.
-const MAX_SMALL_FILE: usize = 256 << 20;
 
 pub const CONFIG: &str = "config.json";
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -117,12 +114,12 @@ impl<'a, F: Files> Session<'a, F> {
         if let Some(body) = self.body(file).await? {
             return self.meter.whole(file, body).await.map(Some);
         }
-        let described = self.described.as_ref().and_then(|described| match file {
-            CONFIG => Some(&described.config),
-            TOKENIZER => described.tokenizer.as_ref(),
+        Ok(self.described.as_mut().and_then(|described| match file {
+            CONFIG => Some(described.config.to_string().into_bytes()),
+            // Asked for once, and as large as the file's head.
+            TOKENIZER => described.tokenizer.take().map(String::into_bytes),
             _ => None,
-        });
-        Ok(described.map(|json| json.to_string().into_bytes()))
+        }))
     }
 
     /// A file that is read whole, and must be there.
@@ -368,15 +365,8 @@ impl Meter<'_> {
         self.tell(file);
     }
 
-    async fn whole<B: Body>(&mut self, file: &str, mut body: B) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = body.chunk().await? {
-            if bytes.len() + chunk.len() > MAX_SMALL_FILE {
-                return Err(Error::new(Code::InvalidConfig, file, "the file is larger than any of its kind"));
-            }
-            bytes.extend_from_slice(chunk);
-            self.add(file, chunk.len())?;
-        }
+    async fn whole<B: Body>(&mut self, file: &str, body: B) -> Result<Vec<u8>> {
+        let bytes = whole(file, body, |count| self.add(file, count)).await?;
         self.end(file);
         Ok(bytes)
     }

@@ -6,6 +6,7 @@ mod common;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
     collections::BTreeMap,
 };
 
@@ -16,19 +17,45 @@ use wick_embed::{
     weights::{Dtype, Reader, Sink, TensorInfo, Values, gguf},
 };
 
-/// Has no more than a page has: what asks for more without being ready for a no ends the test program.
+/// Has no more than a page has: what asks for more without being ready for a no ends the test
+/// program. Counts what each thread holds, since tests run beside each other.
 struct Page;
 
 const MOST: usize = 256 << 20;
 
+thread_local! {
+    /// Bytes that this thread took and did not give back, and the most that this ever was.
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn held(more: isize) {
+    let held = HELD.get() + more;
+    HELD.set(held);
+    PEAK.set(PEAK.get().max(held));
+}
+
 unsafe impl GlobalAlloc for Page {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.size() > MOST { std::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
+        if layout.size() > MOST {
+            return std::ptr::null_mut();
+        }
+        held(layout.size() as isize);
+        unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        held(-(layout.size() as isize));
         unsafe { System.dealloc(pointer, layout) }
     }
+}
+
+/// What a call gives, and the most bytes that it held at a time.
+fn measured<T>(call: impl FnOnce() -> T) -> (T, usize) {
+    let before = HELD.get();
+    PEAK.set(before);
+    let result = call();
+    (result, (PEAK.get() - before) as usize)
 }
 
 #[global_allocator]
@@ -219,6 +246,11 @@ fn has(config: &Value, wanted: &Value) {
     }
 }
 
+/// The tokenizer that a file describes.
+fn made(described: &gguf::Described) -> Value {
+    serde_json::from_str(described.tokenizer.as_deref().expect("a tokenizer")).expect("JSON")
+}
+
 fn tokenizer(json: &Value) -> tokenizers::Tokenizer {
     tokenizers::Tokenizer::from_bytes(json.to_string()).expect("a tokenizer")
 }
@@ -243,7 +275,7 @@ fn a_bert_file_describes_itself() {
         }),
     );
     assert_eq!(described.pooling, Some("cls"));
-    let made = described.tokenizer.expect("a tokenizer");
+    let made = made(&described);
     assert_eq!(made["normalizer"]["lowercase"], true);
     let mut original = json("tests/fixtures/bert-tiny/tokenizer.json");
     assert_eq!(made["model"], original["model"]);
@@ -272,7 +304,7 @@ fn an_xlmr_file_describes_itself() {
             "max_position_embeddings": 18, "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5,
         }),
     );
-    let made = described.tokenizer.expect("a tokenizer");
+    let made = made(&described);
     assert_eq!(made["model"]["unk_id"], 3);
     assert_eq!(made["model"]["vocab"][5], json!(["\u{2581}the", -3.25]));
     let made = tokenizer(&made);
@@ -293,4 +325,108 @@ fn a_nomic_file_describes_itself() {
         }),
     );
     assert_eq!(described.pooling, Some("mean"));
+}
+
+/// Wants nothing and keeps nothing.
+struct Nothing;
+
+impl Sink for Nothing {
+    fn begin(&mut self, _: &[TensorInfo]) -> Result<()> {
+        Ok(())
+    }
+
+    fn wants(&self, _: &str) -> Option<Dtype> {
+        None
+    }
+
+    fn tensor(&mut self, _: &str, _: Values) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes of the headers below: a fifth of the most that the format allows.
+const LARGE: usize = 20_000_000;
+
+/// A part that is repeated until a header is large.
+fn large(start: &str, part: impl Fn(usize) -> String, end: &str) -> String {
+    let mut text = start.to_owned();
+    let mut count = 0;
+    while text.len() < LARGE {
+        text.push_str(&part(count));
+        count += 1;
+    }
+    text + end
+}
+
+#[test]
+fn a_large_safetensors_header_costs_its_bytes_and_those_of_as_many_tensors_as_there_may_be() {
+    let rest = r#""dtype":"F32","shape":[0],"data_offsets":[0,0]}"#;
+    let tensor = |name: &str| format!(r#""{name}":{{{rest}"#);
+    let named = |index: usize| tensor(&format!("{index:0>256}")) + ",";
+    let same = |part: &'static str| move |_: usize| part.to_owned();
+    let last = tensor("last") + "}";
+    let cases = [
+        ("names", large("{", named, &last), true),
+        ("white space", large("{", same("        "), &last), true),
+        ("metadata", large(r#"{"__metadata__":{"a":""#, same("\\n"), &format!("\"}},{last}")), true),
+        ("metadata's names", large(r#"{"__metadata__":{"a"#, same("\\n"), &format!("\":\"\"}},{last}")), true),
+        ("unknown field", large(r#"{"a":{"other":["#, same("0,"), &format!("0],{rest}}}")), true),
+        ("numbers", large(r#"{"a":["#, same("0,"), "0]}"), false),
+        ("sizes", large(r#"{"a":{"dtype":"F32","shape":["#, same("1,"), "1],\"data_offsets\":[0,4]}}"), false),
+        ("short names", large("{", |index| tensor(&format!("{index:x}")) + ",", &last), false),
+        ("one name", large("{\"", same("\\n"), &format!(r#"":{{{rest}}}"#)), false),
+        ("a type", large(r#"{"a":{"dtype":""#, same("\\n"), r#"","shape":[0],"data_offsets":[0,0]}}"#), false),
+        ("nesting", large(r#"{"a":{"other":"#, same("["), ""), false),
+        ("nested metadata", large(r#"{"__metadata__":{"a":"#, same("["), ""), false),
+    ];
+    for (name, header, is_valid) in cases {
+        let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+        let (result, most) = measured(|| {
+            let mut reader = Reader::new("model.safetensors")?;
+            file.chunks(1 << 18).try_for_each(|chunk| reader.push(chunk, &mut Nothing))?;
+            reader.finish()
+        });
+        println!("{name}: {:.2} times its bytes, {:?}", most as f64 / header.len() as f64, result.as_ref().err());
+        assert_eq!(result.is_ok(), is_valid, "{name}: {result:?}");
+        assert!(most < header.len() + (32 << 20), "{name}: {most} bytes for {}", header.len());
+    }
+}
+
+#[test]
+fn a_large_gguf_header_costs_a_few_times_its_bytes() {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let key = |name: &str, kind: u32, value: &[u8]| [&text(name), &kind.to_le_bytes()[..], value].concat();
+    // Lists of `count` strings, under each of these names.
+    let file = |names: &[&str], count: usize, piece: &dyn Fn(usize) -> String| {
+        let pieces: Vec<u8> = (0..count).flat_map(|index| text(&piece(index))).collect();
+        let list = [&8_u32.to_le_bytes()[..], &(count as u64).to_le_bytes(), &pieces].concat();
+        let mut keys =
+            vec![key("general.architecture", 8, &text("bert")), key("tokenizer.ggml.model", 8, &text("bert"))];
+        keys.extend(names.iter().map(|name| key(name, 9, &list)));
+        [&b"GGUF\x03\0\0\0"[..], &0_u64.to_le_bytes(), &(keys.len() as u64).to_le_bytes(), &keys.concat()].concat()
+    };
+    let special = ["[UNK]", "[CLS]", "[SEP]"];
+    let piece = |index: usize| special.get(index).map_or_else(|| format!("{index:0>12}"), ToString::to_string);
+    let tokens = &["tokenizer.ggml.tokens"][..];
+    let cases = [
+        // The configuration is missing, which is known when the tokenizer is made.
+        ("pieces", file(tokens, 1 << 20, &piece), "", 4),
+        ("empty pieces", file(tokens, LARGE / 8, &|_| String::new()), "count: ", 2),
+        ("lists of no use", file(&["tokenizer.ggml.a", "tokenizer.ggml.b"], LARGE / 32, &piece), "", 2),
+    ];
+    for (name, file, rule, times) in cases {
+        let (result, most) = measured(|| {
+            let mut describer = gguf::Describer::new("model.gguf");
+            file.chunks(1 << 18).try_for_each(|chunk| describer.push(chunk).map(|_| ()))
+        });
+        let error = result.expect_err("it holds no model");
+        println!("{name}: {:.2} times its bytes, {error}", most as f64 / file.len() as f64);
+        assert!(error.message().starts_with(rule), "{error}");
+        assert!(most < file.len() * times, "{name}: {most} bytes for {}", file.len());
+        let (result, most) = measured(|| {
+            let mut reader = Reader::new("model.gguf")?;
+            file.chunks(1 << 18).try_for_each(|chunk| reader.push(chunk, &mut Nothing))
+        });
+        assert!(result.is_ok() && most < 1 << 20, "{name}: {most} bytes, {result:?}");
+    }
 }

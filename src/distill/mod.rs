@@ -19,7 +19,7 @@
 mod components;
 mod vocabulary;
 
-use std::{fs, num::NonZeroUsize, path::Path};
+use std::{num::NonZeroUsize, path::Path};
 
 use serde_json::{Value, json};
 
@@ -28,10 +28,14 @@ use crate::{
     call::{Watch, check, invalid_option},
     embedder::MODULES,
     error::{Code, Error, Result},
-    load::{AnyEngine, CONFIG, Engine, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, architecture},
+    load::{AnyEngine, CONFIG, Engine, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, architecture, missing},
     model::Purpose,
     ops::{Device, Ops, Pooling, on_executor},
-    platform::native::{Directory, NewFolder, block_on},
+    platform::{
+        Files,
+        native::{Directory, NewFolder, block_on},
+        whole,
+    },
     text::{Batch, Encoded, Form},
     weights::{Collector, Dtype, Planned, Values, Writer},
 };
@@ -113,10 +117,9 @@ pub fn distill(model: &Path, output: &Path, options: &DistillOptions, watch: &dy
 }
 
 fn read(model: &Path, file: &str) -> Result<Vec<u8>> {
-    let path = model.join(file);
-    fs::read(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => crate::load::missing(file),
-        _ => Error::new(Code::Io, path.display().to_string(), error.to_string()),
+    block_on(async {
+        let body = Directory::new(model).open(file).await?.ok_or_else(|| missing(file))?;
+        whole(file, body, |_| Ok(())).await
     })
 }
 

@@ -8,6 +8,8 @@ mod http;
 pub mod native;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
+#[cfg(feature = "local")]
+mod whole;
 
 pub use http::{Http, HttpRequest, HttpResponse};
 #[cfg(not(target_arch = "wasm32"))]
@@ -21,6 +23,8 @@ pub(crate) use surroundings::{Clock, Pacer};
 pub(crate) use surroundings::{now, random, sleep};
 #[cfg(feature = "webgpu")]
 pub(crate) use surroundings::{remember, remembered, side_by_side};
+#[cfg(feature = "local")]
+pub(crate) use whole::whole;
 
 use std::collections::HashMap;
 

@@ -9,6 +9,7 @@ use serde::{
 
 use super::{ReplyRows, driver::Rows};
 use crate::{
+    base64,
     call::{OutputDtype, QuantizedValues, QuantizedVectors, Vectors, normalize},
     error::{Code, Error, Result},
     sparse::SparseVector,
@@ -213,7 +214,7 @@ fn integers<T: TryFrom<i32>>(
                 }
             }
             Numbers::Base64(text) => {
-                let bytes = base64(&text).map_err(|message| unreadable(index, message))?;
+                let bytes = base64::decode(&text).map_err(|message| unreadable(index, message))?;
                 fits(index, bytes.len())?;
                 values.extend(bytes.into_iter().map(&of_byte));
             }
@@ -223,7 +224,7 @@ fn integers<T: TryFrom<i32>>(
 }
 
 fn floats(text: &str) -> Result<Vec<f32>, &'static str> {
-    let bytes = base64(text)?;
+    let bytes = base64::decode(text)?;
     let (words, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
         return Err("is not of whole floats");
@@ -233,33 +234,6 @@ fn floats(text: &str) -> Result<Vec<f32>, &'static str> {
         true => Ok(values),
         false => Err("has a number that is not finite"),
     }
-}
-
-/// The standard alphabet of <https://www.rfc-editor.org/rfc/rfc4648#section-4>, with padding or without.
-fn base64(text: &str) -> Result<Vec<u8>, &'static str> {
-    let text = text.trim_end_matches('=').as_bytes();
-    if text.len() % 4 == 1 {
-        return Err("is no base64: it has a wrong length");
-    }
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for group in text.chunks(4) {
-        let mut bits = 0u32;
-        for &letter in group {
-            let value = match letter {
-                b'A'..=b'Z' => letter - b'A',
-                b'a'..=b'z' => letter - b'a' + 26,
-                b'0'..=b'9' => letter - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return Err("is no base64: it has another character"),
-            };
-            bits = bits << 6 | u32::from(value);
-        }
-        bits <<= 6 * (4 - group.len());
-        let [_, a, b, c] = bits.to_be_bytes();
-        bytes.extend_from_slice(&[a, b, c][..group.len() - 1]);
-    }
-    Ok(bytes)
 }
 
 /// A sparse vector of an answer's pairs, in any order.
@@ -279,6 +253,14 @@ fn sparse(pairs: Vec<(u32, f32)>) -> Result<SparseVector> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn floats_are_whole_and_finite() {
+        // 1.0 and -2.5, little-endian.
+        assert_eq!(floats("AACAPwAAIMA=").expect("floats"), [1.0, -2.5]);
+        assert!(floats("AACAPwA=").is_err());
+        assert!(floats("AADAfw==").is_err(), "NaN");
+    }
+
     fn expected(inputs: usize, dtype: OutputDtype, width: Option<usize>) -> Expected {
         Expected { inputs, scores: inputs, dtype, width, normalize: false }
     }
@@ -286,23 +268,6 @@ mod tests {
     fn rows(json: &str) -> ReplyRows {
         let rows: Vec<Numbers> = serde_json::from_str(json).expect("rows");
         ReplyRows::Dense(rows.into_iter().map(|row| (None, row)).collect())
-    }
-
-    #[test]
-    fn base64_is_read_in_every_length() {
-        // <https://www.rfc-editor.org/rfc/rfc4648#section-10>
-        for (text, plain) in
-            [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg", "foob"), ("Zm9vYmFy", "foobar")]
-        {
-            assert_eq!(base64(text).as_deref(), Ok(plain.as_bytes()), "{text}");
-        }
-        for bad in ["A", "AAAAA", "Zm9-", "Zm 9"] {
-            assert!(base64(bad).is_err(), "{bad}");
-        }
-        // 1.0 and -2.5, little-endian.
-        assert_eq!(floats("AACAPwAAIMA=").expect("floats"), [1.0, -2.5]);
-        assert!(floats("AACAPwA=").is_err());
-        assert!(floats("AADAfw==").is_err(), "NaN");
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl<'de> serde::Deserialize<'de> for Headers {
     }
 }
 
-/// Strings that must not be shown.
+/// Strings that must not be shown: as they are, in another case, percent-encoded in part or whole,
+/// and in base64.
 #[derive(Default)]
 pub(super) struct Secrets(Vec<String>);
 
@@ -120,24 +121,67 @@ impl Secrets {
     /// Shorter ones are not looked for: they hide nothing, and are found in words.
     const SHORTEST: usize = 6;
 
+    /// Bytes of a text that are looked through: messages are shorter, and a server may send any
+    /// number.
+    const LONGEST: usize = 1 << 16;
+
     pub(super) fn add(&mut self, secret: &str) {
         // `Bearer key`: a server may repeat the key alone.
         for part in std::iter::once(secret).chain(secret.split(' ')) {
             if part.len() >= Self::SHORTEST && !matches!(part, "Bearer" | "Basic") {
                 self.0.push(part.to_owned());
+                self.0.extend(in_base64(part));
             }
         }
-        // Of one that holds another the whole is to go.
-        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
+    /// Replaces secrets in the beginning of a text, which is all that is kept of it.
     pub(super) fn hide(&self, text: &mut String) {
-        for secret in &self.0 {
-            if text.contains(secret) {
-                *text = text.replace(secret, "[hidden]");
+        let mut shown = String::new();
+        let mut rest = text.as_str();
+        while let Some(next) = rest.chars().next().filter(|_| shown.len() < Self::LONGEST) {
+            // Of one that holds another the whole is to go.
+            let found = self.0.iter().filter_map(|secret| found(secret.as_bytes(), rest.as_bytes())).max();
+            match found {
+                Some(_) => shown.push_str("[hidden]"),
+                None => shown.push(next),
             }
+            rest = &rest[found.unwrap_or(next.len_utf8())..];
+        }
+        *text = shown;
+    }
+}
+
+/// How many bytes at the start of `text` are the secret, or at its end what a cut left of it.
+fn found(secret: &[u8], text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for (known, &byte) in secret.iter().enumerate() {
+        let encoded = text[at..].strip_prefix(b"%");
+        let value = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        at += match (text.get(at), encoded) {
+            (None, _) => return (known >= Secrets::SHORTEST).then_some(at),
+            (_, Some(&[high, low, ..])) if value(&[high, low]).is_some_and(|it| it.eq_ignore_ascii_case(&byte)) => 3,
+            (_, Some([] | [_])) if known >= Secrets::SHORTEST => return Some(text.len()),
+            (Some(here), _) if here.eq_ignore_ascii_case(&byte) => 1,
+            _ => return None,
+        };
+    }
+    Some(at)
+}
+
+/// What base64 makes of a text inside of another: for each of the three places in a group where it
+/// may begin, the digits that stand for nothing but the text, in both alphabets.
+fn in_base64(text: &str) -> Vec<String> {
+    let mut forms = Vec::new();
+    for before in 0..3 {
+        let whole = crate::base64::encode(&[&vec![0; before], text.as_bytes()].concat());
+        let digits = &whole[(before * 8).div_ceil(6)..(before + text.len()) * 8 / 6];
+        forms.push(digits.to_owned());
+        if digits.contains(['+', '/']) {
+            forms.push(digits.replace('+', "-").replace('/', "_"));
         }
     }
+    forms
 }
 
 #[cfg(test)]
@@ -177,5 +221,58 @@ mod tests {
         let mut text = "no Bearer abcdefgh, Bearer abcdef or abcdef".to_owned();
         secrets.hide(&mut text);
         assert!(!text.contains("abcdef"), "{text}");
+    }
+
+    fn hidden(text: &str) -> String {
+        let mut secrets = Secrets::default();
+        secrets.add("sk-Very/Secret+0123");
+        let mut text = text.to_owned();
+        secrets.hide(&mut text);
+        text
+    }
+
+    #[test]
+    fn a_secret_is_found_in_every_form() {
+        for form in [
+            "SK-VERY/SECRET+0123",
+            "sk-very/secret+0123",
+            "sk-Very%2FSecret%2B0123",
+            "sk-Very%2fSecret%2b0123",
+            "%73%6B%2D%56%65%72%79%2F%53%65%63%72%65%74%2B%30%31%32%33",
+        ] {
+            assert_eq!(hidden(&format!("é {form}é")), "é [hidden]é", "{form}");
+        }
+        // Behind each number of bytes in a group of three, and in both alphabets.
+        for before in ["", "k", "ke", "key=", "Bearer "] {
+            for after in ["", "&a", "&more"] {
+                let plain = format!("{before}sk-Very/Secret+0123{after}");
+                let standard = crate::base64::encode(plain.as_bytes());
+                for form in [standard.clone(), standard.replace('+', "-").replace('/', "_"), standard.replace('=', "")]
+                {
+                    let left = hidden(&format!("got {form} here"));
+                    let (shown, bytes) =
+                        (left.replace("[hidden]", "").len() - "got  here".len(), before.len() + after.len());
+                    assert!(left.contains("[hidden]") && shown <= bytes * 4 / 3 + 8, "{form}: {left}");
+                }
+            }
+        }
+        for other in ["", "sk-Very", "sk-Very/Secret", "%", "100 %", "sk-Very/Secret+012x", "%7", "é"] {
+            assert_eq!(hidden(&format!("{other} and more")), format!("{other} and more"));
+        }
+    }
+
+    #[test]
+    fn what_a_cut_leaves_of_a_secret_at_the_end_is_hidden() {
+        let secret = "sk-Very/Secret+0123";
+        for end in 0..=secret.len() {
+            let left = hidden(&format!("got {}", &secret[..end]));
+            let expected = if end < 6 { format!("got {}", &secret[..end]) } else { "got [hidden]".to_owned() };
+            assert_eq!(left, expected);
+        }
+        for cut in ["sk-Very%2", "sk-Very%", "sk-Very%2FSec", "SK-VERY/SE"] {
+            assert_eq!(hidden(&format!("got {cut}")), "got [hidden]");
+        }
+        let coded = crate::base64::encode(secret.as_bytes());
+        assert_eq!(hidden(&format!("got {}", &coded[..12])), "got [hidden]");
     }
 }

@@ -378,6 +378,16 @@ fn a_key_is_sent_in_a_header_and_shown_nowhere() {
     let long = Fake::new(|_, _| answer(200, &[], format!("{}sk-secret", "x".repeat(470))));
     let (error, _) = failure(&long, options.clone(), 1);
     assert!(!error.to_string().contains("sk-"), "{error}");
+    // An answer that is cut inside of the key, and of which white space was most: the cut comes
+    // into sight.
+    let cut = Fake::new(|_, _| {
+        let mut response = answer(500, &[], "")?;
+        response.push(format!("{}sk-secret", " ".repeat((1 << 16) - 7)).as_bytes(), 0)?;
+        assert!(response.body.ends_with(b"sk-secr"));
+        Ok(response)
+    });
+    let (error, _) = failure(&cut, options.clone(), 1);
+    assert!(error.message().ends_with("500: [hidden]"), "{error}");
     options.base_url = Some("https://a.b/sk-secret/v1".to_owned());
     let error = gather(&Fake::default(), options, 1).expect_err("the key is in the address");
     assert_eq!((error.code(), error.at()), (Code::InvalidOption, "baseUrl"));

@@ -11,7 +11,12 @@ mod pre_tokenizer;
 #[cfg(test)]
 mod tests;
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value, value::RawValue};
 use tokenizers::{AddedToken, Tokenizer};
 
@@ -32,10 +37,54 @@ struct File<'a> {
     model: &'a RawValue,
     version: Option<&'a str>,
     #[serde(default)]
-    added_tokens: Vec<Value>,
-    normalizer: Option<Value>,
-    pre_tokenizer: Option<Value>,
-    post_processor: Option<Value>,
+    added_tokens: AddedTokens,
+    #[serde(borrow)]
+    normalizer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pre_tokenizer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    post_processor: Option<&'a RawValue>,
+}
+
+/// Most bytes of an added token, and of a part that becomes generic values, which take sixteen
+/// times as many. The largest part is a table of 0.5 MB.
+const MAX_ADDED: usize = 1 << 16;
+const MAX_PART: usize = 4 << 20;
+
+/// The added tokens, made one by one.
+#[derive(Default)]
+struct AddedTokens(Vec<AddedToken>);
+
+impl<'de> Deserialize<'de> for AddedTokens {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = AddedTokens;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of added tokens")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<AddedTokens, A::Error> {
+                let mut tokens = Vec::new();
+                while let Some(token) = list.next_element::<&RawValue>()? {
+                    let token = value(token, MAX_ADDED).and_then(|token| added_token(&token));
+                    tokens.push(token.map_err(|error| A::Error::custom(error.message()))?);
+                }
+                Ok(AddedTokens(tokens))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
+/// A part as generic values.
+fn value(json: &RawValue, most: usize) -> Result<Value> {
+    let json = json.get();
+    match json.len() > most {
+        true => Err(invalid(format!("one of its parts has {} bytes, more than {most}", json.len()))),
+        false => serde_json::from_str(json).map_err(refused),
+    }
 }
 
 /// Reads `tokenizer.json`.
@@ -47,11 +96,13 @@ pub fn read(json: &[u8]) -> Result<Parts> {
     let (model, unknown) = model::read(file.model.get().as_bytes())?;
     let mut tokenizer = Tokenizer::new(model);
     // Before the added tokens, some of which are normalised when they are added.
-    tokenizer.with_normalizer(file.normalizer.as_ref().map(normalizer::read).transpose()?).map_err(refused)?;
-    tokenizer.with_pre_tokenizer(file.pre_tokenizer.as_ref().map(pre_tokenizer::read).transpose()?);
-    tokenizer.with_post_processor(file.post_processor.as_ref().map(post_processor::read).transpose()?);
-    let added = file.added_tokens.iter().map(added_token).collect::<Result<Vec<_>>>()?;
-    tokenizer.add_tokens(added).map_err(refused)?;
+    let part = |json: Option<&RawValue>| json.map(|json| value(json, MAX_PART)).transpose();
+    let [normalizer, pre_tokenizer, post_processor] =
+        [part(file.normalizer)?, part(file.pre_tokenizer)?, part(file.post_processor)?];
+    tokenizer.with_normalizer(normalizer.as_ref().map(normalizer::read).transpose()?).map_err(refused)?;
+    tokenizer.with_pre_tokenizer(pre_tokenizer.as_ref().map(pre_tokenizer::read).transpose()?);
+    tokenizer.with_post_processor(post_processor.as_ref().map(post_processor::read).transpose()?);
+    tokenizer.add_tokens(file.added_tokens.0).map_err(refused)?;
     let unknown = unknown.and_then(|unknown| match unknown {
         model::Unknown::Id(id) => Some(id),
         model::Unknown::Token(token) => tokenizer.token_to_id(&token),

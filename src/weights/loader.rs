@@ -103,8 +103,15 @@ struct Target {
     scales: bool,
 }
 
-/// What is known of the tensors so far; shapes may come later than names.
-type Known = HashMap<String, Option<Vec<usize>>>;
+/// What is known of the tensors so far; of sharded ones no shape, and the stored form only with
+/// their file.
+type Known = HashMap<String, Stored>;
+
+#[derive(Default)]
+struct Stored {
+    shape: Option<Vec<usize>>,
+    dtype: Option<Dtype>,
+}
 
 /// Receives the tensors of one or more files and builds a blueprint's model from them.
 pub struct Loader<'a, P: Pack, B: Blueprint> {
@@ -114,7 +121,6 @@ pub struct Loader<'a, P: Pack, B: Blueprint> {
     /// The form of large weights; none keeps each as it is stored.
     dtype: Option<Dtype>,
     known: Known,
-    stored: HashMap<String, Option<Dtype>>,
     declared: bool,
     slots: Vec<Slot<P>>,
     targets: HashMap<String, Vec<Target>>,
@@ -129,7 +135,6 @@ impl<'a, P: Pack, B: Blueprint> Loader<'a, P, B> {
             blueprint,
             dtype,
             known: Known::new(),
-            stored: HashMap::new(),
             declared: false,
             slots: Vec::new(),
             targets: HashMap::new(),
@@ -145,7 +150,7 @@ impl<'a, P: Pack, B: Blueprint> Loader<'a, P, B> {
         dtype: Option<Dtype>,
     ) -> Result<Self> {
         let mut loader = Self::new(file, pack, blueprint, dtype);
-        loader.known = names.into_iter().map(|name| (name, None)).collect();
+        loader.known = names.into_iter().map(|name| (name, Stored::default())).collect();
         loader.declare()?;
         Ok(loader)
     }
@@ -170,7 +175,8 @@ impl<'a, P: Pack, B: Blueprint> Loader<'a, P, B> {
 impl<P: Pack, B: Blueprint> Sink for Loader<'_, P, B> {
     fn begin(&mut self, tensors: &[TensorInfo]) -> Result<()> {
         if !self.declared {
-            self.known = tensors.iter().map(|info| (info.name.clone(), Some(info.shape.clone()))).collect();
+            let stored = |info: &TensorInfo| Stored { shape: Some(info.shape.clone()), dtype: None };
+            self.known = tensors.iter().map(|info| (info.name.clone(), stored(info))).collect();
             self.declare()?;
         }
         // What the model asks for first is what an error should name.
@@ -182,14 +188,18 @@ impl<P: Pack, B: Blueprint> Sink for Loader<'_, P, B> {
         for (info, target) in wanted {
             self.slots[target.slot].check_shape(self.file, info, target.scales)?;
         }
-        self.stored.extend(tensors.iter().map(|info| (info.name.clone(), info.dtype)));
+        for info in tensors {
+            if let Some(stored) = self.known.get_mut(&info.name) {
+                stored.dtype = info.dtype;
+            }
+        }
         Ok(())
     }
 
     fn wants(&self, name: &str) -> Option<Dtype> {
         let target = self.targets.get(name)?.first()?;
         let slot = &self.slots[target.slot];
-        let stored = self.stored.get(name).copied().flatten();
+        let stored = self.known.get(name).and_then(|stored| stored.dtype);
         let converted = !target.scales && slot.is_large();
         Some(if converted { self.dtype.or(stored).unwrap_or(Dtype::F32) } else { Dtype::F32 })
     }
@@ -334,7 +344,7 @@ impl<P: Pack> Source for Declare<'_, P> {
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.known.get(name)?.as_deref()
+        self.known.get(name)?.shape.as_deref()
     }
 
     fn matrix(&mut self, names: &[String], shape: [usize; 2]) -> Result<()> {
@@ -382,7 +392,7 @@ impl<P: Pack> Source for Take<'_, P> {
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.known.get(name)?.as_deref()
+        self.known.get(name)?.shape.as_deref()
     }
 
     fn matrix(&mut self, names: &[String], _: [usize; 2]) -> Result<P::Matrix> {

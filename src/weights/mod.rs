@@ -25,6 +25,11 @@ use std::fmt;
 
 use crate::error::{Code, Error, Result};
 
+/// Most tensors of a file, and most bytes of a tensor's name. Encoders have some hundreds, with
+/// names of up to a hundred bytes; together they bound what a header costs beside its own bytes.
+const MAX_TENSORS: usize = 1 << 16;
+const MAX_NAME: usize = 256;
+
 /// A broken rule of a format, found where the file's name is not known.
 #[derive(Debug)]
 struct Refusal {

@@ -190,6 +190,19 @@ mod tests {
         [start(), plain(), keys(&["0"]), count.to_le_bytes().to_vec(), floats(&SIX[..2])].concat()
     }
 
+    /// A file of one storage, and many tensors that all lie in it in the same way.
+    fn shared(numbers: i32, count: usize, shape: &[i32], strides: &[i32]) -> Vec<u8> {
+        let store = storage("FloatStorage", "0", numbers);
+        let tensors: Vec<_> = (0..count).map(|index| tensor(&index.to_string(), &store, 0, shape, strides)).collect();
+        zip(&dict(&tensors), &[("0", &vec![0; 4 * numbers as usize])])
+    }
+
+    #[test]
+    fn small_tensors_may_be_shared_by_many_and_large_ones_by_a_few() {
+        assert_eq!(read(&shared(64, 1000, &[64], &[1]), 4096).expect("a valid file").tensors.len(), 1000);
+        assert_eq!(read(&shared(1 << 20, 8, &[1 << 20], &[1]), 1 << 16).expect("a valid file").tensors.len(), 8);
+    }
+
     #[test]
     fn any_chunking_gives_the_same_tensors() {
         let bytes = several();
@@ -313,6 +326,8 @@ mod tests {
             ("dtype", body(&storage("Float8Storage", "0", 2))),
             ("dtype", pickled(&dict(&[tensor("a", &storage("BoolStorage", "0", 8), 0, &[8], &[1])]))),
             ("storage", body(&[storage("FloatStorage", "0", 2), storage("HalfStorage", "0", 2)].concat())),
+            ("shared", shared(1 << 12, (9 << 20) / (1 << 12), &[1 << 12], &[1])),
+            ("shared", shared(1 << 14, 1100, &[16], &[1000])),
             ("trailing_bytes", [legacy(2), vec![0]].concat()),
             ("size", legacy(3)),
             ("magic", [b"\x80\x02K\x01.".to_vec(), legacy(2)].concat()),

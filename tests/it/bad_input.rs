@@ -2,7 +2,7 @@
 
 use crate::common::{Dense as _, Memory, encode, load, tiny};
 use serde_json::{Value, json};
-use wick_embed::{Code, Device, Embedder, LoadOptions, Role, Watch, platform::native::block_on};
+use wick_embed::{Code, Device, Embedder, EncodeOptions, LoadOptions, Role, Watch, platform::native::block_on};
 
 /// The tiny model with one file changed.
 fn with(file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Memory {
@@ -106,6 +106,13 @@ fn every_broken_model_gets_its_code() {
         ),
         (Code::InvalidTokenizer, "tokenizer.json", with_tokenizer(|t| t["model"]["vocab"]["huge"] = u32::MAX.into())),
         (
+            Code::InvalidTokenizer,
+            "tokenizer.json",
+            with_tokenizer(|t| {
+                t["model"] = json!({"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["ab b"]});
+            }),
+        ),
+        (
             Code::InvalidConfig,
             "modules.json",
             with("modules.json", |_| {
@@ -179,7 +186,9 @@ fn options_that_the_model_cannot_honour_are_refused() {
     let cuda = LoadOptions { device: Device::Cuda, ..LoadOptions::default() };
     let error = block_on(Embedder::load(&tiny(), &cuda, &())).err().expect("there is none in this build");
     assert_eq!(error.code(), Code::InvalidOption, "{error}");
-    assert!(block_on(Embedder::load(&tiny(), &options(Some(64), Some(32)), &())).is_ok());
+    let embedder = block_on(Embedder::load(&tiny(), &options(Some(64), Some(32)), &())).expect("valid");
+    let none = EncodeOptions { top_k: Some(0), ..EncodeOptions::default() };
+    assert_eq!(block_on(embedder.encode(&["a"], none, &())).expect_err("refused").code(), Code::InvalidOption);
 }
 
 #[test]

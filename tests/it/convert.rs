@@ -176,6 +176,24 @@ fn shards_become_one_file_and_stages_go_along() {
     assert!(got.len() == 1 && (got[0] - sum).abs() < 1e-4, "{got:?} is not {sum}");
 }
 
+#[test]
+fn what_no_weight_is_is_left_out_and_named() {
+    let folder = copy_of_tiny("with-a-mask");
+    let bytes = weights(&folder);
+    let (length, rest) = bytes.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().expect("eight")) as usize);
+    let mut header: serde_json::Value = serde_json::from_slice(header).expect("JSON");
+    header["mask"] = serde_json::json!({"dtype": "BOOL", "shape": [3], "data_offsets": [data.len(), data.len() + 3]});
+    let header = header.to_string();
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data, &[1, 0, 1]].concat();
+    fs::write(folder.join("model.safetensors"), file).expect("written");
+    let (made, done) = converted(&folder, "without-a-mask", Dtype::F32);
+    assert_eq!(done.left_out, ["mask"]);
+    assert!(load(&made).is_ok());
+    let (_, whole) = converted(path("tests/fixtures/bert-tiny"), "whole", Dtype::F32);
+    assert_eq!(whole.left_out, [] as [String; 0]);
+}
+
 /// Stops at the first byte.
 struct Stop;
 

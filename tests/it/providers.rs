@@ -925,8 +925,26 @@ fn the_proxy_of_the_documentation_adds_the_key() {
     expect(&output, &TEXTS, "search_query", 16, 16);
     assert_eq!(place.requests()[0]["headers"]["authorization"], format!("Bearer {KEY}"));
     let documents = TEXTS.map(str::to_owned);
-    let error = rerank(options, &documents, None).expect_err("a path that is not let through");
+    let error = rerank(options.clone(), &documents, None).expect_err("a path that is not let through");
     assert_eq!(details(&error).status, Some(403));
     proxy.kill().expect("it runs");
     proxy.wait().expect("it ended");
+
+    // Errors of a provider keep their status, and of their words only those that say what to do.
+    for (provider, fault, path, status, code) in [
+        (Provider::Cohere, "/~echo=401", "/v2/embed", 401, None),
+        (Provider::OpenAi, "/~quota", "/embeddings", 429, Some("insufficient_quota")),
+    ] {
+        let upstream = place.url(provider, fault);
+        let variables = [("UPSTREAM", upstream.as_str()), ("PATHS", path), variables[2], variables[3], variables[4]];
+        let (mut proxy, url) = start("docs/proxy.mjs", &variables);
+        let mut asked = RemoteOptions::new(provider, "m");
+        (asked.base_url, asked.max_retries, asked.headers) = (Some(url), 0, options.headers.clone());
+        let error = encode(asked, &TEXTS, Role::Query).expect_err(fault);
+        let details = details(&error);
+        assert_eq!((details.status, details.code.as_deref()), (Some(status), code), "{error}");
+        assert!(error.message().contains("stay at the proxy") && !details.retryable, "{error}");
+        proxy.kill().expect("it runs");
+        proxy.wait().expect("it ended");
+    }
 }

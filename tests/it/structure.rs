@@ -12,7 +12,7 @@ use wick_embed::Code;
 /// The layers, lowest first: a module may use those below it, and neighbours only where a pair says so.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["platform", "sparse"],
+    &["base64", "platform", "sparse"],
     &["call"],
     &["text", "weights", "kernels", "gpu"],
     &["ops"],

@@ -1,18 +1,13 @@
 //! `wick bench`: how fast a model encodes given texts on this machine.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-    num::NonZeroUsize,
-    path::Path,
-    time::Instant,
-};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Instant};
 
 use wick_embed::{Code, Embedder, Error, Result, Role, platform::native::block_on};
 
 use crate::{
     Bars,
-    input::{Model, Texts, file_error},
+    input::{Model, Texts},
+    output::say,
 };
 
 #[derive(clap::Args)]
@@ -77,7 +72,7 @@ impl Bench {
                 table(&kernels, peak)
             )
         };
-        writeln!(io::stdout(), "{said}").map_err(file_error(Path::new("standard output")))
+        say(&said)
     }
 }
 

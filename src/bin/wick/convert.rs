@@ -32,6 +32,12 @@ impl Convert {
         let converted = convert(&self.model, &self.output, &options, &bars)?;
         bars.bar.finish_and_clear();
         tell(&format!("weights {}, before {}", megabytes(converted.after), megabytes(converted.before)));
+        let (count, shown) = (converted.left_out.len(), converted.left_out.len().min(10));
+        if count > 0 {
+            let names = converted.left_out[..shown].join(", ");
+            let more = if shown < count { ", ..." } else { "" };
+            tell(&format!("left out {count} tensors, being no weights: {names}{more}"));
+        }
         Ok(())
     }
 }

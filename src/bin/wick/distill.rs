@@ -8,7 +8,7 @@ use wick_embed::{
     distill::{DistillOptions, Weighting, distill},
 };
 
-use crate::{Bars, megabytes, tell};
+use crate::{Bars, input::invalid_option, megabytes, tell};
 
 #[derive(clap::Args)]
 pub struct Distill {
@@ -24,9 +24,9 @@ pub struct Distill {
     /// How entries of the vocabulary count, by their rank.
     #[arg(long, value_enum, default_value = "sif")]
     weighting: By,
-    /// The coefficient of sif: the smaller, the less frequent entries count.
-    #[arg(long, default_value_t = 1e-4)]
-    sif: f64,
+    /// The coefficient of sif, 0.0001 by default: the smaller, the less frequent entries count.
+    #[arg(long)]
+    sif: Option<f64>,
     /// How the table is written: f32, f16 or int8.
     #[arg(long, default_value = DistillOptions::default().dtype.as_str())]
     dtype: Dtype,
@@ -50,12 +50,13 @@ enum By {
 
 impl Distill {
     pub fn run(self) -> Result<()> {
-        let bars = Bars::new();
-        let weighting = match self.weighting {
-            By::Sif => Weighting::Sif(self.sif),
-            By::Zipf => Weighting::Zipf,
-            By::None => Weighting::None,
+        let weighting = match (self.weighting, self.sif) {
+            (By::Sif, sif) => Weighting::Sif(sif.unwrap_or(1e-4)),
+            (_, Some(_)) => return Err(invalid_option("--sif", "it is the coefficient of --weighting sif")),
+            (By::Zipf, None) => Weighting::Zipf,
+            (By::None, None) => Weighting::None,
         };
+        let bars = Bars::new();
         let Self { dimensions, dtype, device, threads, .. } = self;
         let options = DistillOptions { dimensions, weighting, dtype, device, threads };
         let made = distill(&self.model, &self.output, &options, &bars)?;

@@ -1,18 +1,28 @@
 //! `wick encode`: texts in, vectors out.
+//!
+//! Texts are read, encoded and written in parts, so that memory does not grow with the input; what
+//! can be known before the first text is computed is checked by then.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    io::{self, Write},
+    path::PathBuf,
 };
 
 use clap::ValueEnum;
-use wick_embed::{Code, EncodeOptions, Error, Output, Result, Role, SparseVector, platform::native::block_on};
+use wick_embed::{EncodeOptions, Output, OutputKind, Result, Role, SparseVector, platform::native::block_on};
 
 use crate::{
-    Bars,
-    input::{Model, Texts, file_error, has_extension},
+    Bars, Part,
+    input::{Model, Texts, has_extension, invalid_option},
+    output::Target,
+    tell,
 };
+
+/// Most texts that are encoded in one call, and bytes after which no more join it: enough to keep a
+/// GPU busy for seconds.
+const PART: (usize, usize) = (4096, 8 << 20);
+/// Where each token has a vector, which take a thousand times the bytes of the text.
+const PART_OF_TOKENS: (usize, usize) = (64, 64 << 10);
 
 #[derive(clap::Args)]
 pub struct Encode {
@@ -29,7 +39,7 @@ pub struct Encode {
     /// What the texts are for: plain, query or document.
     #[arg(long, default_value = "plain")]
     role: Role,
-    /// Keep the so many largest weights of each sparse vector.
+    /// Keep this many of the largest weights of each sparse vector.
     #[arg(long)]
     top_k: Option<usize>,
 }
@@ -48,31 +58,67 @@ impl Encode {
             Some(path) if has_extension(path, "npy") => OutputFormat::Npy,
             _ => OutputFormat::Jsonl,
         });
-        if format == OutputFormat::Npy && self.output.is_none() {
-            return Err(Error::new(Code::InvalidOption, "--output-format", "npy needs --output"));
+        if self.top_k == Some(0) {
+            return Err(invalid_option("--top-k", "it must be at least 1"));
         }
-        let texts = self.texts.read()?;
+        if format == OutputFormat::Npy && self.output.is_none() {
+            return Err(invalid_option("--output-format", "npy needs --output"));
+        }
+        let mut target = Target::open(self.output.as_deref())?;
+        if format == OutputFormat::Npy {
+            // How many rows there are is written at the end, to the beginning.
+            target.rewind()?;
+        }
+        let count = self.texts.count()?;
+        let mut texts = self.texts.open()?;
         let bars = Bars::new();
         let embedder = self.model.load(&bars)?;
-        let options = EncodeOptions { role: self.role, top_k: self.top_k, ..EncodeOptions::default() };
-        let output = block_on(embedder.encode(&texts, options, &bars))?;
-        bars.bar.finish_and_clear();
-        if !output.usage.truncated.is_empty() {
-            let (count, limit) = (output.usage.truncated.len(), embedder.max_tokens());
-            let _ = writeln!(io::stderr(), "wick: {count} texts were cut to {limit} tokens");
+        let gives = |kind| embedder.outputs().contains(&kind);
+        if format == OutputFormat::Npy && !gives(OutputKind::Dense) {
+            let message = "npy holds dense vectors, which this model gives none of";
+            return Err(invalid_option("--output-format", message));
         }
-        match (format, &self.output) {
-            (OutputFormat::Npy, Some(path)) => write_npy(path, &output),
-            (_, Some(path)) => {
-                write_jsonl(File::create(path).map_err(file_error(path))?, &output).map_err(file_error(path))
+        if self.top_k.is_some() && !gives(OutputKind::Sparse) {
+            return Err(invalid_option("--top-k", "the model gives no sparse vectors"));
+        }
+        let mut options = EncodeOptions { role: self.role, top_k: self.top_k, ..EncodeOptions::default() };
+        if format == OutputFormat::Npy {
+            options.outputs = Some(vec![OutputKind::Dense]);
+        }
+        let (most_texts, most_bytes) =
+            if gives(OutputKind::Tokens) && format == OutputFormat::Jsonl { PART_OF_TOKENS } else { PART };
+        let width = embedder.dimensions();
+        let (mut done, mut truncated) = (0, 0);
+        let mut is_read =
+            format == OutputFormat::Jsonl || target.write(|target| target.write_all(&npy_header(0, width)))?;
+        while is_read {
+            let some = texts.some(most_texts, most_bytes)?;
+            if some.is_empty() {
+                break;
             }
-            (_, None) => write_jsonl(io::stdout().lock(), &output).map_err(file_error(Path::new("standard output"))),
+            let part = Part { bars: &bars, before: done, total: count };
+            let output = block_on(embedder.encode(&some, options.clone(), &part))?;
+            done += some.len();
+            truncated += output.usage.truncated.len();
+            is_read = target.write(|target| match format {
+                OutputFormat::Jsonl => write_jsonl(target, &output),
+                OutputFormat::Npy => write_rows(target, &output),
+            })?;
         }
+        if format == OutputFormat::Npy && is_read {
+            target.rewind()?;
+            target.write(|target| target.write_all(&npy_header(done, width)))?;
+        }
+        target.finish()?;
+        bars.bar.finish_and_clear();
+        if truncated > 0 {
+            tell(&format!("{truncated} texts were cut to {} tokens", embedder.max_tokens()));
+        }
+        Ok(())
     }
 }
 
-fn write_jsonl(target: impl Write, output: &Output) -> io::Result<()> {
-    let mut target = BufWriter::new(target);
+fn write_jsonl(target: &mut dyn Write, output: &Output) -> io::Result<()> {
     let count = [
         output.dense.as_ref().map(|rows| rows.rows().len()),
         output.sparse.as_ref().map(Vec::len),
@@ -92,39 +138,30 @@ fn write_jsonl(target: impl Write, output: &Output) -> io::Result<()> {
             row.insert("tokens".to_owned(), tokens[index].rows().map(<[f32]>::to_vec).collect());
         }
         match &output.dense {
-            Some(dense) if only_dense => serde_json::to_writer(&mut target, dense.row(index))?,
-            _ => serde_json::to_writer(&mut target, &row)?,
+            Some(dense) if only_dense => serde_json::to_writer(&mut *target, dense.row(index))?,
+            _ => serde_json::to_writer(&mut *target, &row)?,
         }
         target.write_all(b"\n")?;
     }
-    target.flush()
+    Ok(())
 }
 
-fn write_npy(path: &Path, output: &Output) -> Result<()> {
-    let Some(dense) = &output.dense else {
-        return Err(Error::new(
-            Code::InvalidOption,
-            "--output-format",
-            "npy holds dense vectors, which this model gives none of",
-        ));
-    };
-    let mut file = BufWriter::new(File::create(path).map_err(file_error(path))?);
-    let written = file.write_all(&npy_header(dense.rows().len(), dense.width)).and_then(|()| {
-        dense.values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))?;
-        file.flush()
-    });
-    written.map_err(file_error(path))
+fn write_rows(target: &mut dyn Write, output: &Output) -> io::Result<()> {
+    let values = output.dense.iter().flat_map(|dense| &dense.values);
+    let bytes: Vec<u8> = values.flat_map(|value| value.to_le_bytes()).collect();
+    target.write_all(&bytes)
 }
 
 /// The header of a `[rows, width]` array of little-endian f32 in NumPy's format, version 1.0
-/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>): its length is a multiple of 64.
+/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>): its length is a multiple of 64, and the same for
+/// any number of rows.
 fn npy_header(rows: usize, width: usize) -> Vec<u8> {
-    let fields = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
+    let fields = |rows| format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
     // Magic, version and length before the fields, a line feed behind them.
-    let length = (10 + fields.len() + 1).next_multiple_of(64) - 10;
+    let length = (10 + fields(usize::MAX).len() + 1).next_multiple_of(64) - 10;
     let mut header = b"\x93NUMPY\x01\x00".to_vec();
     header.extend_from_slice(&(length as u16).to_le_bytes());
-    header.extend_from_slice(fields.as_bytes());
+    header.extend_from_slice(fields(rows).as_bytes());
     header.resize(10 + length - 1, b' ');
     header.push(b'\n');
     header

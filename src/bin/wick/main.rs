@@ -5,6 +5,8 @@ mod convert;
 mod distill;
 mod encode;
 mod input;
+mod output;
+mod rerank;
 #[cfg(feature = "serve")]
 mod serve;
 
@@ -18,6 +20,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use wick_embed::Watch;
 
 /// Text embeddings: the same vectors as in the page.
+///
+/// Exit codes: 0 when all was done, also where whoever read the output left early; 1 for an error,
+/// which standard error names with its place and code; 2 for arguments that are not understood.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -29,6 +34,8 @@ struct Cli {
 enum Command {
     /// Encode texts, one per line or one JSON value per line.
     Encode(encode::Encode),
+    /// Score texts for a query, with a reranker.
+    Rerank(rerank::Rerank),
     /// Measure how fast texts are encoded.
     Bench(bench::Bench),
     /// Write a model with smaller weights, which the page loads as it does the original.
@@ -43,6 +50,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Encode(arguments) => arguments.run(),
+        Command::Rerank(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Convert(arguments) => arguments.run(),
         Command::Distill(arguments) => arguments.run(),
@@ -98,7 +106,30 @@ impl Watch for Bars {
         self.show("loading (bytes)", loaded, total.unwrap_or(loaded));
     }
 
+    fn warned(&self, message: &str) {
+        self.bar.suspend(|| tell(message));
+    }
+
     fn encoded(&self, done: usize, total: usize) {
         self.show("encoding (texts)", done as u64, total as u64);
+    }
+}
+
+/// The progress of one call among several.
+struct Part<'a> {
+    bars: &'a Bars,
+    /// Texts that were done before it.
+    before: usize,
+    /// All texts, where it is known how many there are.
+    total: Option<usize>,
+}
+
+impl Watch for Part<'_> {
+    fn warned(&self, message: &str) {
+        self.bars.warned(message);
+    }
+
+    fn encoded(&self, done: usize, total: usize) {
+        self.bars.encoded(self.before + done, self.total.unwrap_or(self.before + total));
     }
 }

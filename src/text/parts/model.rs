@@ -109,7 +109,17 @@ impl Model<'_> {
 
     fn bpe(self) -> Result<ModelWrapper> {
         let vocab: Vocab = self.pieces()?;
-        let merges = needed(self.merges, "merges")?.into_iter().filter_map(|Merge(pieces)| pieces).collect();
+        let merges: Vec<_> = needed(self.merges, "merges")?.into_iter().filter_map(|Merge(pieces)| pieces).collect();
+        // The crate copies a merge's whole into a buffer as long as the longest piece, and cuts its
+        // second half at the prefix without looking: what is not in the vocabulary panics there
+        // (<https://github.com/huggingface/tokenizers/issues/2094>).
+        let prefix = self.continuing_subword_prefix.as_deref().map_or(0, str::len);
+        for (first, second) in &merges {
+            let whole = second.get(prefix..).map(|second| format!("{first}{second}"));
+            if !whole.is_some_and(|whole| vocab.contains_key(&whole)) {
+                return Err(invalid(format!("its merge {:?} gives no piece of the vocabulary", (first, second))));
+            }
+        }
         let mut builder = BpeBuilder::new()
             .vocab_and_merges(vocab, merges)
             .fuse_unk(self.fuse_unk.unwrap_or(false))

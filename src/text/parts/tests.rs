@@ -192,6 +192,28 @@ fn every_model() {
     accepted("model", &models());
 }
 
+/// Merges at which the crate panics, or would read what is no UTF-8.
+#[test]
+fn merges_that_make_no_piece_are_refused() {
+    let model = |merge: [&str; 2], prefix: &str| {
+        let vocab = json!({ "a": 0, "b": 1, "ab": 2, "#b": 3, "é": 4, "ié": 5 });
+        json!({ "model": { "type": "BPE", "vocab": vocab, "merges": [merge], "continuing_subword_prefix": prefix } })
+    };
+    assert!(same(&file(&model(["a", "#b"], "#"))));
+    assert!(same(&file(&model(["a", "b"], ""))));
+    for (merge, prefix) in [
+        (["ab", "b"], ""),  // longer than any piece
+        (["b", "a"], ""),   // as long as one
+        (["a", "b"], "##"), // shorter than the prefix
+        (["a", "é"], "#"),  // cut inside a character
+        (["a", "c"], ""),   // of a piece that is none
+    ] {
+        let json = file(&model(merge, prefix));
+        let error = super::read(json.as_bytes()).err().unwrap_or_else(|| panic!("{json}"));
+        assert_eq!(error.code(), crate::error::Code::InvalidTokenizer);
+    }
+}
+
 #[test]
 fn added_tokens() {
     let token = |content: &str, id: u32, special: bool, word: bool| json!({ "id": id, "content": content, "single_word": word, "lstrip": special, "rstrip": word, "normalized": !special, "special": special });
@@ -204,6 +226,17 @@ fn added_tokens() {
         let mut less = tokens[0].clone();
         less.as_object_mut().expect("an object").remove(setting);
         assert!(!same(&file(&json!({ "added_tokens": [less] }))));
+    }
+}
+
+/// Generic values take sixteen times the bytes of a list of numbers.
+#[test]
+fn what_is_larger_than_any_part_is_refused_without_being_read() {
+    let numbers = "0,".repeat(super::MAX_PART);
+    for part in ["added_tokens", "normalizer", "pre_tokenizer", "post_processor"] {
+        let json = file(&json!({ part: "here" })).replace("\"here\"", &format!("[{numbers}0]"));
+        let error = super::read(json.as_bytes()).err().expect("refused");
+        assert!(error.message().contains("more than") || part == "added_tokens", "{part}: {error}");
     }
 }
 

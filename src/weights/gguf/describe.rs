@@ -1,5 +1,8 @@
 //! What a GGUF file says beside its tensors, in the words of transformers: `config.json`, `tokenizer.json`, the pooling.
 
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 
 use super::{
@@ -8,6 +11,7 @@ use super::{
     shape,
 };
 use crate::{
+    base64,
     error::{Code, Error, Result},
     weights::Refusal,
 };
@@ -23,8 +27,9 @@ const SPACE: char = '\u{2581}';
 pub struct Described {
     /// A `config.json`.
     pub config: Json,
-    /// A `tokenizer.json`; none where the file has a kind of tokenizer that is not known here.
-    pub tokenizer: Option<Json>,
+    /// The text of a `tokenizer.json`; none where the file has a kind of tokenizer that is not
+    /// known here.
+    pub tokenizer: Option<String>,
     /// As sentence-transformers names it; none where the file does not say, or is no embedder.
     pub pooling: Option<&'static str>,
 }
@@ -225,7 +230,7 @@ impl Tokens<'_> {
     }
 
     /// A token that the file names by the first of these keys, or else is known by its text.
-    fn special(&self, texts: &[String], keys: &[&str], usual: &str) -> Result<usize> {
+    fn special(&self, texts: &Texts, keys: &[&str], usual: &str) -> Result<usize> {
         let id = keys.iter().find_map(|key| self.header.count(&format!("tokenizer.ggml.{key}_token_id")));
         let found = match id {
             Some(id) => usize::try_from(id).ok().filter(|&id| id < texts.len()),
@@ -242,54 +247,56 @@ impl Tokens<'_> {
     }
 
     /// BERT's tokenizer. The file has words with a mark in front and their continuations without one.
-    fn word_piece(&self) -> Result<Json> {
+    fn word_piece(&self) -> Result<String> {
         let pieces = self.pieces()?;
         let kinds = self.kinds(pieces.len())?;
         let special = |id: usize| kinds.get(id).is_some_and(|&kind| kind == CONTROL);
-        let text = |(id, piece): (usize, &str)| match piece.strip_prefix(SPACE) {
-            Some(word) => word.to_owned(),
-            None if special(id) || (kinds.is_empty() && piece.starts_with('[')) => piece.to_owned(),
-            None => format!("##{piece}"),
+        let text = |id: usize| {
+            let piece = &*pieces[id];
+            match piece.strip_prefix(SPACE) {
+                Some(word) => Cow::Borrowed(word),
+                None if special(id) || (kinds.is_empty() && piece.starts_with('[')) => Cow::Borrowed(piece),
+                None => Cow::Owned(format!("##{piece}")),
+            }
         };
-        let texts: Vec<String> = pieces.iter().map(AsRef::as_ref).enumerate().map(text).collect();
+        let texts = Texts { count: pieces.len(), text: &text };
         let unknown = self.special(&texts, &["unknown"], "[UNK]")?;
         let first = self.special(&texts, &["cls", "bos"], "[CLS]")?;
         let last = self.special(&texts, &["seperator", "sep", "eos"], "[SEP]")?;
-        // The file does not say whether the model knows capitals. llama.cpp never does; the vocabulary of a cased model is full of them.
-        let ordinary = || texts.iter().enumerate().filter(|&(id, text)| !special(id) && !text.starts_with('['));
-        let cased = ordinary().filter(|(_, text)| text.chars().any(char::is_uppercase)).count();
-        let vocabulary: Map<String, Json> =
-            texts.iter().enumerate().map(|(id, text)| (text.clone(), id.into())).collect();
-        let piece = |id: usize, kind: u8| json!({"SpecialToken": {"id": texts[id], "type_id": kind}});
+        // The file does not say whether the model knows capitals. llama.cpp never does; the
+        // vocabulary of a cased model is full of them.
+        let ordinary = texts.iter().enumerate().filter(|(id, text)| !special(*id) && !text.starts_with('['));
+        let cased = ordinary.filter(|(_, text)| text.chars().any(char::is_uppercase)).count();
+        let piece = |id: usize, kind: u8| json!({"SpecialToken": {"id": text(id), "type_id": kind}});
         let sequence = |name: &str, kind: u8| json!({"Sequence": {"id": name, "type_id": kind}});
-        Ok(self.assembled(
-            json!({
-                "type": "WordPiece",
-                "unk_token": texts[unknown],
-                "continuing_subword_prefix": "##",
-                "max_input_chars_per_word": 100,
-                "vocab": vocabulary,
-            }),
-            json!({
+        self.written(&File {
+            added_tokens: Each(|| added(&texts, special)),
+            normalizer: json!({
                 "type": "BertNormalizer",
                 "clean_text": true,
                 "handle_chinese_chars": true,
                 "strip_accents": null,
                 "lowercase": cased * 100 < texts.len(),
             }),
-            json!({"type": "BertPreTokenizer"}),
-            json!({
+            pre_tokenizer: json!({"type": "BertPreTokenizer"}),
+            post_processor: json!({
                 "type": "TemplateProcessing",
                 "single": [piece(first, 0), sequence("A", 0), piece(last, 0)],
                 "pair": [piece(first, 0), sequence("A", 0), piece(last, 0), sequence("B", 1), piece(last, 1)],
                 "special_tokens": specials(&texts, [first, last]),
             }),
-            added(&texts, special),
-        ))
+            model: WordPiece {
+                kind: "WordPiece",
+                unk_token: text(unknown),
+                continuing_subword_prefix: "##",
+                max_input_chars_per_word: 100,
+                vocab: Pairs(|| texts.iter().enumerate().map(|(id, text)| (text, id))),
+            },
+        })
     }
 
     /// XLM-R's tokenizer.
-    fn unigram(&self) -> Result<Json> {
+    fn unigram(&self) -> Result<String> {
         let pieces = self.pieces()?;
         let kinds = self.kinds(pieces.len())?;
         let scores = match self.value("scores") {
@@ -300,18 +307,17 @@ impl Tokens<'_> {
             }
             _ => return Err(self.invalid("tokenizer.ggml.scores has no number for each token")),
         };
-        let texts: Vec<String> = pieces.iter().map(ToString::to_string).collect();
+        let text = |id: usize| Cow::Borrowed(&*pieces[id]);
+        let texts = Texts { count: pieces.len(), text: &text };
         let unknown = match self.header.count("tokenizer.ggml.unknown_token_id") {
             None if kinds.contains(&UNKNOWN) => kinds.iter().position(|&kind| kind == UNKNOWN).unwrap_or(0),
             _ => self.special(&texts, &["unknown"], "<unk>")?,
         };
         let first = self.special(&texts, &["bos", "cls"], "<s>")?;
         let last = self.special(&texts, &["eos", "seperator"], "</s>")?;
-        let vocabulary: Vec<Json> =
-            texts.iter().zip(scores).map(|(text, &score)| json!([text, f64::from(score)])).collect();
         let normalizer = match self.value("precompiled_charsmap") {
             Some(Value::Bytes(table)) if !table.is_empty() => {
-                json!({"type": "Precompiled", "precompiled_charsmap": base64(table)})
+                json!({"type": "Precompiled", "precompiled_charsmap": base64::encode(table)})
             }
             _ => Json::Null,
         };
@@ -323,78 +329,130 @@ impl Tokens<'_> {
             true => json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}),
             false => metaspace,
         };
-        let piece = |id: usize| json!({"SpecialToken": {"id": texts[id], "type_id": 0}});
+        let piece = |id: usize| json!({"SpecialToken": {"id": text(id), "type_id": 0}});
         let sequence = |name: &str| json!({"Sequence": {"id": name, "type_id": 0}});
-        Ok(self.assembled(
-            json!({"type": "Unigram", "unk_id": unknown, "vocab": vocabulary, "byte_fallback": false}),
+        let special = |id: usize| id == unknown || kinds.get(id).is_some_and(|&kind| kind == CONTROL);
+        self.written(&File {
+            added_tokens: Each(|| added(&texts, special)),
             normalizer,
             pre_tokenizer,
-            json!({
+            post_processor: json!({
                 "type": "TemplateProcessing",
                 "single": [piece(first), sequence("A"), piece(last)],
                 "pair": [piece(first), sequence("A"), piece(last), piece(last), sequence("B"), piece(last)],
                 "special_tokens": specials(&texts, [first, last]),
             }),
-            added(&texts, |id| id == unknown || kinds.get(id).is_some_and(|&kind| kind == CONTROL)),
-        ))
+            model: Unigram {
+                kind: "Unigram",
+                unk_id: unknown,
+                byte_fallback: false,
+                vocab: Each(|| texts.iter().zip(scores.iter().map(|&score| f64::from(score)))),
+            },
+        })
     }
 
-    fn assembled(&self, model: Json, normalizer: Json, pre_tokenizer: Json, template: Json, added: Vec<Json>) -> Json {
-        let mut tokenizer = json!({"version": "1.0", "truncation": null, "padding": null, "decoder": null});
-        tokenizer["added_tokens"] = added.into();
-        tokenizer["normalizer"] = normalizer;
-        tokenizer["pre_tokenizer"] = pre_tokenizer;
-        tokenizer["post_processor"] = template;
-        tokenizer["model"] = model;
-        tokenizer
+    fn written(&self, file: &impl Serialize) -> Result<String> {
+        // A buffer that grows would for a moment be there twice: a piece takes its bytes, and a
+        // score or an id.
+        let length = self.pieces()?.iter().map(|piece| piece.len() + 32).sum();
+        let mut json = Vec::with_capacity(length);
+        let written = serde_json::to_writer(&mut json, file).map_err(|error| self.invalid(error.to_string()));
+        written.and_then(|()| String::from_utf8(json).map_err(|error| self.invalid(error.to_string())))
     }
 }
 
-fn specials(texts: &[String], ids: [usize; 2]) -> Map<String, Json> {
+/// The texts of a vocabulary, made when they are asked for.
+struct Texts<'a> {
+    count: usize,
+    text: &'a dyn Fn(usize) -> Cow<'a, str>,
+}
+
+impl<'a> Texts<'a> {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Cow<'a, str>> {
+        (0..self.count).map(self.text)
+    }
+}
+
+/// A `tokenizer.json`, of which the long lists are written as they are made.
+#[derive(Serialize)]
+struct File<A: Serialize, M: Serialize> {
+    added_tokens: A,
+    normalizer: Json,
+    pre_tokenizer: Json,
+    post_processor: Json,
+    model: M,
+}
+
+#[derive(Serialize)]
+struct WordPiece<'a, V: Serialize> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    unk_token: Cow<'a, str>,
+    continuing_subword_prefix: &'static str,
+    max_input_chars_per_word: usize,
+    vocab: V,
+}
+
+#[derive(Serialize)]
+struct Unigram<V: Serialize> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    unk_id: usize,
+    byte_fallback: bool,
+    vocab: V,
+}
+
+/// A list of what an iterator gives.
+struct Each<F>(F);
+
+impl<I: Iterator<Item: Serialize>, F: Fn() -> I> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
+}
+
+/// An object of what an iterator gives.
+struct Pairs<F>(F);
+
+impl<K: Serialize, V: Serialize, I: Iterator<Item = (K, V)>, F: Fn() -> I> Serialize for Pairs<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map((self.0)())
+    }
+}
+
+fn specials(texts: &Texts, ids: [usize; 2]) -> Map<String, Json> {
     let special = |id: usize| {
-        let text = &texts[id];
+        let text = (texts.text)(id).into_owned();
         (text.clone(), json!({"id": text, "ids": [id], "tokens": [text]}))
     };
     ids.into_iter().map(special).collect()
 }
 
-/// Tokens that a text may name as they are.
-fn added(texts: &[String], special: impl Fn(usize) -> bool) -> Vec<Json> {
-    let tokens = texts.iter().enumerate().filter(|&(id, text)| special(id) && !text.is_empty());
-    tokens
-        .map(|(id, text)| {
-            json!({
-                "id": id, "content": text, "special": true, "normalized": false,
-                "single_word": false, "lstrip": false, "rstrip": false,
-            })
-        })
-        .collect()
+/// A token that a text may name as it is.
+#[derive(Serialize)]
+struct Added<'a> {
+    id: usize,
+    content: Cow<'a, str>,
+    special: bool,
+    normalized: bool,
+    single_word: bool,
+    lstrip: bool,
+    rstrip: bool,
 }
 
-/// As the tokenizers crate reads it.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let number = (0..3).fold(0, |number, at| number << 8 | group.get(at).copied().map_or(0, usize::from));
-        for digit in 0..4 {
-            match digit <= group.len() {
-                true => text.push(char::from(DIGITS[number >> (18 - 6 * digit) & 63])),
-                false => text.push('='),
-            }
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_is_the_usual_one() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
+fn added<'a>(texts: &Texts<'a>, special: impl Fn(usize) -> bool) -> impl Iterator<Item = Added<'a>> {
+    let tokens = texts.iter().enumerate().filter(move |(id, text)| special(*id) && !text.is_empty());
+    tokens.map(|(id, content)| Added {
+        id,
+        content,
+        special: true,
+        normalized: false,
+        single_word: false,
+        lstrip: false,
+        rstrip: false,
+    })
 }

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::weights::{Refusal, fill, little_endian};
+use crate::weights::{MAX_NAME, MAX_TENSORS, Refusal, fill, little_endian};
 
 /// Longest header. That of a vocabulary of 250,000 pieces has some 10 MB.
 const MAX_LENGTH: u64 = 64 << 20;
 /// Longest string, in bytes: chat templates and licences are longer than names.
 const MAX_STRING: u64 = 1 << 20;
-/// Most keys, and most tensors.
-const MAX_COUNT: u64 = 1 << 16;
+/// Most keys.
+const MAX_KEYS: u64 = 1 << 16;
+/// Most values of a list that is kept. The largest vocabularies have 262,144 pieces.
+const MAX_LIST: u64 = 1 << 20;
+/// The lists that are kept, all below this.
+const LISTS: &str = "tokenizer.ggml.";
+const KEPT: [&str; 4] = ["tokens", "token_type", "scores", "precompiled_charsmap"];
 /// Most dimensions of a tensor, as in ggml.
 const MAX_RANK: u64 = 4;
 /// Values of an array that are read at once.
@@ -110,7 +115,7 @@ fn size(kind: u32) -> Result<u64, Refusal> {
 
 /// Reads a header while its bytes arrive.
 pub struct Scan {
-    /// Whether the arrays of `tokenizer.ggml.` are kept.
+    /// Whether the arrays of [`KEPT`] are kept.
     lists: bool,
     next: Next,
     pending: Vec<u8>,
@@ -177,18 +182,21 @@ impl Scan {
                     version => return Err(Refusal::new("version", format!("{version} is neither 2 nor 3"))),
                 }
                 (self.tensors, self.keys) = (little_endian(&bytes[8..]), little_endian(&bytes[16..]));
-                if self.tensors > MAX_COUNT || self.keys > MAX_COUNT {
+                if self.tensors > MAX_TENSORS as u64 || self.keys > MAX_KEYS {
                     let message = format!("there are {} tensors and {} keys", self.tensors, self.keys);
                     return Err(Refusal::new("count", message));
                 }
                 Ok(self.item())
             }
-            Next::Length(role) => match little_endian(bytes) {
-                length if length > MAX_STRING => {
-                    Err(Refusal::new("string", format!("one has {length} bytes, more than {MAX_STRING}")))
+            Next::Length(role) => {
+                let most = if matches!(role, Role::Tensor) { MAX_NAME as u64 } else { MAX_STRING };
+                match little_endian(bytes) {
+                    length if length > most => {
+                        Err(Refusal::new("string", format!("one has {length} bytes, more than {most}")))
+                    }
+                    length => Ok(Next::Text(role, length)),
                 }
-                length => Ok(Next::Text(role, length)),
-            },
+            }
             Next::Text(role, _) => {
                 let text = std::str::from_utf8(bytes).map_err(|error| Refusal::new("string", error))?;
                 match role {
@@ -238,12 +246,17 @@ impl Scan {
                 if least.is_none_or(|least| least > MAX_LENGTH) {
                     return Err(Refusal::new("count", format!("{:?} has {count} values", self.key)));
                 }
-                let kept = self.lists && self.key.starts_with("tokenizer.ggml.");
+                let kept = self.lists && self.key.strip_prefix(LISTS).is_some_and(|name| KEPT.contains(&name));
+                if kept && count > MAX_LIST {
+                    let message = format!("{:?} has {count} values, more than {MAX_LIST}", self.key);
+                    return Err(Refusal::new("count", message));
+                }
+                let length = count as usize;
                 self.keep(match kind {
-                    TEXT if kept => Value::Texts(Vec::new()),
-                    0 | 1 if kept => Value::Bytes(Vec::new()),
-                    4 | 5 if kept => Value::Ints(Vec::new()),
-                    6 if kept => Value::Floats(Vec::new()),
+                    TEXT if kept => Value::Texts(Vec::with_capacity(length)),
+                    0 | 1 if kept => Value::Bytes(Vec::with_capacity(length)),
+                    4 | 5 if kept => Value::Ints(Vec::with_capacity(length)),
+                    6 if kept => Value::Floats(Vec::with_capacity(length)),
                     _ => Value::Passed,
                 })?;
                 Ok(self.items(kind, count))

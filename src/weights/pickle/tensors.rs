@@ -82,11 +82,20 @@ struct Store {
     seen: bool,
 }
 
+/// How many times the numbers of the storages that arrived may be taken as values of tensors. T5
+/// ties four tensors to one storage; a matrix that is saved in columns collects what lies between
+/// them.
+const MAX_TIMES: u64 = 8;
+/// Numbers that may be taken besides, for small tensors that many layers share.
+const MAX_SHARED: u64 = 1 << 20;
+
 /// All that a pickle names.
 pub struct Tensors {
     entries: Vec<Entry>,
     stores: Vec<Store>,
     by_key: HashMap<Box<str>, usize>,
+    /// Numbers that may still be taken.
+    allowance: u64,
 }
 
 /// A storage that is arriving.
@@ -110,7 +119,8 @@ struct Wanted {
 impl Tensors {
     /// The tensors of a state dict: the root, or what it has as `state_dict`. Anything else in it is passed over.
     pub fn new(pickled: &Pickled) -> Result<Self, Refusal> {
-        let mut tensors = Self { entries: Vec::new(), stores: Vec::new(), by_key: HashMap::new() };
+        let mut tensors =
+            Self { entries: Vec::new(), stores: Vec::new(), by_key: HashMap::new(), allowance: MAX_SHARED };
         // All storages, not only those of tensors: their lengths tell where the next one begins.
         for object in &pickled.objects {
             if let Object::Storage(storage) = object {
@@ -207,6 +217,8 @@ impl Tensors {
             return Err(Refusal::new("duplicate", "a storage comes twice"));
         }
         let mut wanted = Vec::new();
+        // Only those of storages that are there: a pickle may name others of any size.
+        let mut allowance = self.allowance.saturating_add(store.count.saturating_mul(MAX_TIMES));
         for &entry in &store.entries {
             let Entry { info, start, end, .. } = &self.entries[entry];
             let Some(dtype) = sink.wants(&info.name) else {
@@ -216,9 +228,15 @@ impl Tensors {
                 let message = format!("{} is a {}, which no weight is", info.name, store.class);
                 return Err(Refusal::new("dtype", message));
             }
+            let Some(left) = allowance.checked_sub(self.entries[entry].cost()) else {
+                let message = format!("{} and others take a storage more than {MAX_TIMES} times", info.name);
+                return Err(Refusal::new("shared", message));
+            };
+            allowance = left;
             let (start, end) = (start * store.size, end * store.size);
             wanted.push(Wanted { entry, dtype, start, end, decoder: None, done: false });
         }
+        self.allowance = allowance;
         wanted.sort_unstable_by_key(|wanted| wanted.start);
         Ok(Pull { store: index, at: 0, wanted })
     }
@@ -263,6 +281,13 @@ impl Tensors {
 }
 
 impl Entry {
+    /// Numbers that are held for it: its own, and where they are strewn those between the first and
+    /// the last of them.
+    fn cost(&self) -> u64 {
+        let values = self.view.shape.iter().product::<u64>();
+        if self.contiguous { values } else { values.saturating_add(self.end - self.start) }
+    }
+
     /// The tensor's values row by row, from those between its first and its last.
     fn gathered(&self, span: &Values, dtype: Dtype) -> Result<Values> {
         let count = self.view.shape.iter().product();
