@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::tokenizer::invalid;
+use super::tokenizer::{BertText, Settings, invalid};
 use crate::error::{Error, Result};
 
 /// What a file gives.
@@ -24,6 +24,15 @@ pub struct Parts {
     pub tokenizer: Tokenizer,
     /// The token for what the vocabulary has not.
     pub unknown: Option<u32>,
+    /// How the file itself would cut texts.
+    pub truncation: Option<Truncation>,
+}
+
+/// The length and the end at which a file cuts texts.
+#[derive(Debug, Clone, Copy)]
+pub struct Truncation {
+    pub length: usize,
+    pub at_beginning: bool,
 }
 
 #[derive(Deserialize)]
@@ -36,11 +45,20 @@ struct File<'a> {
     normalizer: Option<Value>,
     pre_tokenizer: Option<Value>,
     post_processor: Option<Value>,
+    truncation: Option<Value>,
 }
 
-/// Reads `tokenizer.json`.
-pub fn read(json: &[u8]) -> Result<Parts> {
-    let file: File = serde_json::from_slice(json).map_err(refused)?;
+/// Reads `tokenizer.json`, as far as the settings do not say otherwise.
+pub fn read(json: &[u8], settings: &Settings) -> Result<Parts> {
+    let mut file: File = serde_json::from_slice(json).map_err(refused)?;
+    if let (Some(normalizer), Some(bert)) = (&mut file.normalizer, settings.bert) {
+        as_bert(normalizer, bert);
+    }
+    if let (Some(pre_tokenizer), Some(space)) = (&mut file.pre_tokenizer, settings.prefix_space) {
+        if pre_tokenizer["type"] == "ByteLevel" {
+            pre_tokenizer["add_prefix_space"] = space.into();
+        }
+    }
     if let Some(version) = file.version.filter(|&version| version != "1.0") {
         return Err(invalid(format!("its version is {version:?}, and not 1.0")));
     }
@@ -56,7 +74,21 @@ pub fn read(json: &[u8]) -> Result<Parts> {
         model::Unknown::Id(id) => Some(id),
         model::Unknown::Token(token) => tokenizer.token_to_id(&token),
     });
-    Ok(Parts { tokenizer, unknown })
+    Ok(Parts { tokenizer, unknown, truncation: file.truncation.as_ref().and_then(truncation) })
+}
+
+/// Gives a normalizer of BERT's kind the settings that the class for its tokenizer has.
+fn as_bert(normalizer: &mut Value, bert: BertText) {
+    if normalizer["type"] == "BertNormalizer" {
+        normalizer["lowercase"] = bert.lower_case.into();
+        normalizer["strip_accents"] = bert.strip_accents.into();
+        normalizer["handle_chinese_chars"] = bert.chinese.into();
+    }
+}
+
+fn truncation(truncation: &Value) -> Option<Truncation> {
+    let length = usize::try_from(truncation["max_length"].as_u64()?).ok()?;
+    Some(Truncation { length, at_beginning: truncation["direction"] == "Left" })
 }
 
 fn added_token(token: &Value) -> Result<AddedToken> {

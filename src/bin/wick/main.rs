@@ -98,6 +98,10 @@ impl Watch for Bars {
         self.show("loading (bytes)", loaded, total.unwrap_or(loaded));
     }
 
+    fn warned(&self, message: &str) {
+        self.bar.suspend(|| tell(message));
+    }
+
     fn encoded(&self, done: usize, total: usize) {
         self.show("encoding (texts)", done as u64, total as u64);
     }
