@@ -299,6 +299,7 @@ impl<'a, F: Files> Session<'a, F> {
         let path = self.path(TOKENIZER_CONFIG);
         let (config, warning) = pipeline::TokenizerConfig::from_bytes(self.small(&path).await?.as_deref())?;
         self.warn(warning.as_deref());
+        let config = config.or_class(architecture.tokenizer_class.as_deref());
         let max_tokens = match (request.max_tokens, architecture.reach) {
             (Some(asked), Some(reach)) if asked > reach => {
                 return Err(invalid_option("maxTokens", format!("{asked} is more than the model's {reach}")));

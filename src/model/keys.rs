@@ -176,6 +176,7 @@ pub const COMMON: Keys = Keys {
         "tie_word_embeddings",
         "sentence_transformers",
         "sbert_ce_default_activation_function",
+        "tokenizer_class",
     ],
     refused: &[
         ("is_decoder", &["false"]),
@@ -248,7 +249,6 @@ pub const COMMON: Keys = Keys {
         "tf_legacy_loss",
         "tie_encoder_decoder",
         "tie_weights_",
-        "tokenizer_class",
         "top_k",
         "top_p",
         "torch_dtype",
@@ -548,7 +548,7 @@ mod tests {
         let common = json!({
             "model_type": "t5", "architectures": ["XForMaskedLM"], "id2label": {"0": "a", "1": "b"}, "num_labels": 7,
             "tie_word_embeddings": false, "sentence_transformers": {"activation_fn": "torch.nn.Identity"},
-            "sbert_ce_default_activation_function": "torch.nn.Identity", "is_decoder": true, "add_cross_attention": true,
+            "sbert_ce_default_activation_function": "torch.nn.Identity", "tokenizer_class": "XLMRobertaTokenizer", "is_decoder": true, "add_cross_attention": true,
             "pruned_heads": {"0": [1]},
         });
         let (rope, yarn) = (json!({"rope_theta": 7.0}), json!({"type": "linear", "factor": 2.0}));

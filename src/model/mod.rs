@@ -67,6 +67,8 @@ pub struct Architecture {
     pub reach: Option<usize>,
     /// The length the model was trained at, where it says so.
     pub trained: Option<usize>,
+    /// transformers' class for the tokenizer, where the configuration names one.
+    pub tokenizer_class: Option<String>,
     /// What the caller is to hear of the configuration.
     pub warning: Option<String>,
 }
@@ -136,6 +138,10 @@ impl Architecture {
             tied: !config.has("tie_word_embeddings") || config.flag("tie_word_embeddings")?,
             labels: config.labels(),
             sigmoid: pipeline::is_sigmoid(config)?,
+            tokenizer_class: match config.has("tokenizer_class") {
+                true => Some(config.string("tokenizer_class")?.to_owned()),
+                false => None,
+            },
             vocabulary,
             width,
             reach,

@@ -491,6 +491,11 @@ impl TokenizerConfig {
         Ok((parse(TOKENIZER_CONFIG, bytes)?, warning))
     }
 
+    /// With the class that `config.json` names, where this file names none.
+    pub fn or_class(self, class: Option<&str>) -> Self {
+        Self { tokenizer_class: self.tokenizer_class.or_else(|| class.map(str::to_owned)), ..self }
+    }
+
     /// Whether transformers reads the model's texts with one of these classes, which are those of these families where the file
     /// names none (`TOKENIZER_MAPPING_NAMES`).
     fn is_of(&self, classes: &[&str], families: &[&str], family: &str) -> bool {

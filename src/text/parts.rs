@@ -54,10 +54,10 @@ pub fn read(json: &[u8], settings: &Settings) -> Result<Parts> {
     if let (Some(normalizer), Some(bert)) = (&mut file.normalizer, settings.bert) {
         as_bert(normalizer, bert);
     }
-    if let (Some(pre_tokenizer), Some(space)) = (&mut file.pre_tokenizer, settings.prefix_space) {
-        if pre_tokenizer["type"] == "ByteLevel" {
-            pre_tokenizer["add_prefix_space"] = space.into();
-        }
+    if let (Some(pre_tokenizer), Some(space)) = (&mut file.pre_tokenizer, settings.prefix_space)
+        && pre_tokenizer["type"] == "ByteLevel"
+    {
+        pre_tokenizer["add_prefix_space"] = space.into();
     }
     if let Some(version) = file.version.filter(|&version| version != "1.0") {
         return Err(invalid(format!("its version is {version:?}, and not 1.0")));

@@ -31,13 +31,13 @@ fn what_is_not_supported_is_named() {
     const PROMPTS: &str = "config_sentence_transformers.json";
     let cases: &[(&str, &str, &str, Change)] = &[
         ("bert-tiny", "config.json", "HF_ColBERT", |f| {
-            set(f, "config.json", |c| c["architectures"] = json!(["HF_ColBERT"]))
+            set(f, "config.json", |c| c["architectures"] = json!(["HF_ColBERT"]));
         }),
         ("bert-tiny", "config.json", "use_flash_attn", |f| {
-            set(f, "config.json", |c| c["use_flash_attn"] = true.into())
+            set(f, "config.json", |c| c["use_flash_attn"] = true.into());
         }),
         ("bert-tiny", "config.json", "pruned_heads", |f| {
-            set(f, "config.json", |c| c["pruned_heads"] = json!({"0": [1]}))
+            set(f, "config.json", |c| c["pruned_heads"] = json!({"0": [1]}));
         }),
         ("bert-tiny", "encoder.layers.0.mixer.Wqkv.weight", "flash attention", |f| {
             rename(f, "encoder.layer.0.output.dense.weight", "encoder.layers.0.mixer.Wqkv.weight");
@@ -56,7 +56,7 @@ fn what_is_not_supported_is_named() {
             set(f, "1_Pooling/config.json", |c| c["tokens_to_skip"] = json!([1]));
         }),
         ("xlmr", PROMPTS, "late interaction", |f| {
-            put(f, PROMPTS, &json!({"model_type": "ColBERT", "query_length": 32}))
+            put(f, PROMPTS, &json!({"model_type": "ColBERT", "query_length": 32}));
         }),
         ("xlmr", PROMPTS, "query_prefix", |f| put(f, PROMPTS, &json!({"query_prefix": "[Q] "}))),
         ("xlmr", "sentence_bert_config.json, model_args", "rotary_scaling_factor", |f| {
@@ -176,6 +176,12 @@ fn white_space_at_a_texts_end_is_no_token_of_a_sentencepiece_class() {
         assert_eq!(ids(class.clone(), "a b \n"), ids(class.clone(), "a b"), "{class}");
         assert_eq!(ids(class.clone(), " \n"), ids(class, ""));
     }
+    // The class may stand in config.json alone.
+    let mut files = fixture("xlmr");
+    set(&mut files, "tokenizer_config.json", |config| config["tokenizer_class"] = Value::Null);
+    set(&mut files, "config.json", |config| config["tokenizer_class"] = "PreTrainedTokenizerFast".into());
+    let count = |text: &str| load(&files).expect("valid").tokenize(text, Role::Plain).expect("valid").len();
+    assert_eq!(count("a b \n"), count("a b") + 1);
     let own = || json!("PreTrainedTokenizerFast");
     assert_eq!(ids(own(), "a b \n").len(), ids(own(), "a b").len() + 1);
 }
