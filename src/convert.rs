@@ -11,10 +11,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::{
     call::{Role, Watch, check, invalid_option},
-    embedder::{MODULES, PROMPTS},
     error::{Code, Error, Result},
     hub,
-    load::{OTHER_WEIGHTS, WEIGHTS, missing},
+    load::{MODULES, OTHER_WEIGHTS, PROMPTS, VOCABULARY, WEIGHTS, missing},
     model::pipeline::{self, Modules},
     platform::{
         Body, Files,
@@ -68,7 +67,7 @@ pub fn convert(model: &Path, output: &Path, options: &ConvertOptions, watch: &dy
 
     let mut jobs = vec![source.main_weights(&modules, options)?];
     let heads = ["sparse_linear", "colbert_linear"].map(|head| (head.to_owned(), ["safetensors", "pt"]));
-    let stages = modules.projections.iter().flat_map(|folder| {
+    let stages = modules.stage_folders().flat_map(|folder| {
         // The two names differ in their stem too.
         [(format!("{folder}/model"), ["safetensors"; 2]), (format!("{folder}/pytorch_model"), ["bin"; 2])]
     });
@@ -153,7 +152,7 @@ impl Source<'_> {
     /// The file of prompts with those that are known by the model's name alone, which another folder may not have.
     fn known_prompts(&self) -> Result<Option<Vec<u8>>> {
         let found = self.small(PROMPTS)?;
-        let own = pipeline::prompts(found.as_deref())?;
+        let own = pipeline::Saved::from_static(found.as_deref())?.prompts;
         let known = own.clone().or_known(self.files.name().as_deref());
         if known == own {
             return Ok(None);
@@ -171,21 +170,25 @@ impl Source<'_> {
     /// The main weights, looked for as the loader looks for them.
     fn main_weights(&self, modules: &Modules, options: &ConvertOptions) -> Result<Job> {
         let dtype = options.dtype;
-        let to = match modules.static_table.as_deref() {
-            None | Some("") => WEIGHTS.to_owned(),
-            Some(folder) => format!("{folder}/{WEIGHTS}"),
-        };
+        let folder = modules.static_table.as_ref().unwrap_or(&modules.transformer);
+        let below = |file: &str| if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
+        let to = below(WEIGHTS);
         let names = match &options.weights {
-            Some(file) => vec![file.as_str()],
-            None => [to.as_str()].into_iter().chain(OTHER_WEIGHTS).collect(),
+            Some(file) => vec![file.clone()],
+            None => [WEIGHTS].into_iter().chain(OTHER_WEIGHTS).map(below).collect(),
         };
         let Some(file) = names.iter().find(|file| self.has(file)) else {
             let message = format!("the model has none of {}", names.join(", "));
-            return Err(Error::new(Code::MissingFile, names[0], message));
+            return Err(Error::new(Code::MissingFile, &names[0], message));
         };
         let from = match file.ends_with(".json") {
-            true => shards(file, &self.small(file)?.ok_or_else(|| missing(file))?)?.into_keys().collect(),
-            false => vec![(*file).to_owned()],
+            true => {
+                let index = self.small(file)?.ok_or_else(|| missing(file))?;
+                let shards: Vec<String> = shards(file, &index)?.into_keys().collect();
+                shards.iter().try_for_each(|shard| hub::check_relative(file, shard))?;
+                shards.iter().map(|shard| below(shard)).collect()
+            }
+            false => vec![file.clone()],
         };
         from.iter().try_for_each(|shard| hub::check_relative(file, shard))?;
         Ok(Job { from, to, dtype })
@@ -195,17 +198,17 @@ impl Source<'_> {
     /// the weights go. An index is left behind, since there is one file now.
     fn descriptions(&self, modules: &Modules) -> Result<Vec<String>> {
         let root = String::new();
-        let stages = [&modules.pooling, &modules.splade, &modules.static_table].into_iter().flatten();
         let mut found = Vec::new();
-        for folder in [&root].into_iter().chain(stages).chain(&modules.projections) {
+        let norms = modules.norm_folders().iter().filter(|folder| self.path.join(folder).is_dir());
+        for folder in [&root].into_iter().chain(modules.folders()).chain(norms) {
             let at = self.path.join(folder);
             let failed = |error: std::io::Error| Error::new(Code::Io, at.display().to_string(), error.to_string());
             for entry in fs::read_dir(&at).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let is_json = name.ends_with(".json") && !name.ends_with(".index.json");
+                let describes = name == VOCABULARY || name.ends_with(".json") && !name.ends_with(".index.json");
                 let are_terms = ["LICENSE", "LICENCE", "NOTICE", "README"].iter().any(|start| name.starts_with(start));
-                if (is_json || are_terms) && entry.path().is_file() {
+                if (describes || are_terms) && entry.path().is_file() {
                     found.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
                 }
             }

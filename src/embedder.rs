@@ -15,18 +15,15 @@ use crate::{
         invalid_option, normalize,
     },
     error::{Code, Error, Result},
-    load::{CONFIG, Request, Session, TOKENIZER, fits, missing},
+    load::{CONFIG, MODULES, PROMPTS, Request, Session, TOKENIZER, fits, missing},
     model::{Architecture, Config, StaticPlan, StaticTable, pipeline},
     ops::{BATCH_TOKENS, Device, Effort, Executor, Pooling, Processor, host::Host, on_executor},
     platform::{Files, Pacer},
     sparse::SparseVector,
-    text::{Batch, Encoded, Form, Prompts, Tokenizer},
-    transformer::{DensePlan, Rows, Transformer, TransformerPlan},
+    text::{Batch, Encoded, Form, Prompts, Settings, Tokenizer},
+    transformer::{DensePlan, Rows, StagePlan, Transformer, TransformerPlan},
     weights::Dtype,
 };
-
-pub(crate) const MODULES: &str = "modules.json";
-pub(crate) const PROMPTS: &str = "config_sentence_transformers.json";
 
 /// How a model is loaded. The default takes everything from the model's own files; name what differs and take the rest from
 /// `..LoadOptions::default()`, since there will be more.
@@ -95,6 +92,8 @@ pub struct Embedder {
     /// Whether pooling reads the prompt's tokens.
     pool_prompt: bool,
     outputs: Vec<OutputKind>,
+    /// Weights that a sparse vector keeps, where the caller says nothing.
+    top_k: Option<usize>,
 }
 
 impl Embedder {
@@ -110,12 +109,24 @@ impl Embedder {
         };
         let mut session = Session::open(files, watch, &request, &[MODULES, PROMPTS]).await?;
         let listed = session.small(MODULES).await?;
-        let config = session.small(CONFIG).await?;
-        let prompts = session.small(PROMPTS).await?;
         let mut modules = pipeline::Modules::from_bytes(listed.as_deref())?;
+        let prompts = session.small(PROMPTS).await?;
+        session.enter(&modules.transformer, listed.is_some());
+        let config = session.small(&session.path(CONFIG)).await?;
         if listed.is_none() && pipeline::is_static(config.as_deref(), prompts.is_some()) {
             modules.static_table = Some(String::new());
         }
+        for folder in modules.norm_folders() {
+            let file = format!("{folder}/{CONFIG}");
+            if let Some(bytes) = session.small(&file).await? {
+                pipeline::check_normalize(&file, &bytes)?;
+            }
+        }
+        let saved = match &modules.static_table {
+            Some(_) => pipeline::Saved::from_static(prompts.as_deref())?,
+            None => pipeline::Saved::from_bytes(prompts.as_deref())?,
+        };
+        let truncated = saved.truncate_dim.map(NonZeroUsize::get);
         let mut embedder = match &modules.static_table {
             Some(_) if request.device == Device::CandleTransformers => {
                 let message = "candle-transformers has no static models";
@@ -123,24 +134,29 @@ impl Embedder {
             }
             Some(folder) => {
                 // Model2Vec's settings, in its own layout or in that of sentence-transformers, which has tables of its own too.
-                let is_model2vec = listed.is_none() || pipeline::is_static(config.as_deref(), false);
-                let settings = config.as_deref().or(prompts.as_deref()).filter(|_| is_model2vec);
-                Self::load_static(&mut session, folder, settings, options, &request, modules.normalize).await?
+                let model2vecs = config.as_deref().filter(|config| pipeline::is_model2vec(config));
+                let settings = match listed {
+                    None => config.as_deref().or(prompts.as_deref()),
+                    Some(_) => model2vecs,
+                };
+                let normalized = modules.normalize;
+                Self::load_static(&mut session, folder, settings, options, &request, normalized, truncated).await?
             }
             None => {
-                let config = config.ok_or_else(|| missing(CONFIG))?;
+                let config = config.ok_or_else(|| missing(&session.path(CONFIG)))?;
                 let listed = listed.is_some();
-                Self::load_transformer(&mut session, &config, &modules, listed, options, &request).await?
+                Self::load_transformer(&mut session, &config, &modules, listed, options, &request, truncated).await?
             }
         };
         let name = session.name();
         embedder.prompts = match &options.prompts {
             // Also empty ones: a caller may want none.
             Some(prompts) => Prompts::new(&prompts.query, &prompts.document),
-            None => pipeline::prompts(prompts.as_deref())?.or_known(name.as_deref()),
+            None => saved.prompts.or_known(name.as_deref()),
         }
         .used_as(name.as_deref());
         embedder.pool_prompt &= !embedder.prompts.unpooled;
+        embedder.top_k = saved.max_active_dims;
         Ok(embedder)
     }
 
@@ -151,8 +167,10 @@ impl Embedder {
         listed: bool,
         options: &LoadOptions,
         request: &Request,
+        truncated: Option<usize>,
     ) -> Result<Self> {
         let architecture = Architecture::from_config(&Config::from_bytes(config)?)?;
+        session.warn(architecture.warning.as_deref());
         let asked = |kind| options.outputs.as_ref().is_none_or(|outputs| outputs.contains(&kind));
         let named = |kind| options.outputs.as_ref().is_some_and(|outputs| outputs.contains(&kind));
         // A masked language model without a list of stages is taken for what sentence-transformers takes it: SPLADE.
@@ -163,9 +181,9 @@ impl Embedder {
             false => !is_splade || named(OutputKind::Dense),
         };
 
-        let (pooling, projections) = match has_dense && asked(OutputKind::Dense) {
-            true => (Some(pooling_config(session, modules).await?), dense_configs(session, modules).await?),
-            false => (None, Vec::new()),
+        let pooling = match has_dense && asked(OutputKind::Dense) {
+            true => Some(pooling_config(session, modules).await?),
+            false => None,
         };
         let logarithms = match &modules.splade {
             Some(folder) => {
@@ -174,16 +192,19 @@ impl Embedder {
             }
             None => 1,
         };
-        let tokenizer = session.tokenizer(&architecture, request, Form::Text).await?;
+        // A model that gives both has no list of stages, nor a file that names a task.
+        let task = match (&modules.splade, &modules.pooling) {
+            (Some(_), None) => Some("fill-mask"),
+            (None, Some(_)) => Some("feature-extraction"),
+            _ => None,
+        };
+        let tokenizer = session.tokenizer(&architecture, request, Form::Text, task).await?;
         let pool_prompt = pooling.as_ref().is_none_or(|pooling| pooling.include_prompt);
-        let mut width = pooling.as_ref().map_or(0, |pooling| pooling.modes.len() * architecture.width);
-        for (file, config) in &projections {
-            if config.in_features != width || config.out_features == 0 {
-                let message = format!("in_features is {}, what comes before it gives {width}", config.in_features);
-                return Err(Error::new(Code::InvalidConfig, file, message));
-            }
-            width = config.out_features;
-        }
+        let pooled = pooling.as_ref().map_or(0, |pooling| pooling.modes.len() * architecture.width);
+        let (stages, width) = match &pooling {
+            Some(_) => stage_plans(session, modules, pooled).await?,
+            None => (Vec::new(), pooled),
+        };
         if let (Some(dimensions), true) = (options.dimensions, pooling.is_some()) {
             check_dimensions(dimensions, width)?;
         }
@@ -196,9 +217,9 @@ impl Embedder {
             logarithms,
             dense: pooling.map(|pooling| DensePlan {
                 pooling: pooling.modes,
-                projections: projections.into_iter().zip(modules.projections.iter().cloned()).collect(),
+                stages,
                 width,
-                dimensions: options.dimensions,
+                dimensions: options.dimensions.or(truncated),
                 // llama.cpp, whose files say how they are pooled, normalises unless it is told not to.
                 normalize: modules.normalize || (!listed && session.described_pooling().is_some()),
             }),
@@ -210,7 +231,7 @@ impl Embedder {
             let outputs = opinion.outputs();
             check_outputs(options.outputs.as_deref(), &outputs)?;
             let model = Model::SecondOpinion(Box::new(opinion));
-            return Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs });
+            return Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs, top_k: None });
         }
         let transformer = match Executor::open(request.device, request.threads).await? {
             Executor::Cpu(ops) => OnExecutor::Cpu(Box::new(Transformer::load(session, ops, plan, request).await?)),
@@ -233,7 +254,7 @@ impl Embedder {
             return Err(Error::new(Code::UnsupportedModel, MODULES, message));
         }
         let model = Model::Transformer(transformer);
-        Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs })
+        Ok(Self { model, tokenizer, prompts: Prompts::default(), pool_prompt, outputs, top_k: None })
     }
 
     async fn load_static<F: Files>(
@@ -243,17 +264,21 @@ impl Embedder {
         options: &LoadOptions,
         request: &Request,
         normalized: bool,
+        truncated: Option<usize>,
     ) -> Result<Self> {
         let below = |file: &str| if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
         check_outputs(options.outputs.as_deref(), &[OutputKind::Dense])?;
         let is_model2vec = settings.is_some();
-        let config = match settings {
+        let (config, warning) = match settings {
             Some(settings) => pipeline::StaticConfig::from_bytes(CONFIG, settings)?,
-            None => pipeline::StaticConfig { normalize: false, max_length: None },
+            None => (pipeline::StaticConfig { normalize: false, max_length: None }, None),
         };
+        session.warn(warning.as_deref());
         let json = session.tokenizer_json(&below(TOKENIZER)).await?;
         let max_tokens = options.max_tokens.or(config.max_length).unwrap_or(u32::MAX as usize);
-        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, false, Form::Words)?;
+        // Where the caller says nothing, sentence-transformers' tables are cut as their tokenizer's file says.
+        let form = if is_model2vec || options.max_tokens.is_some() { Form::Words } else { Form::Table };
+        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, &Settings::default(), form)?;
         let file = match &request.weights {
             Some(file) => file.clone(),
             None => below("model.safetensors"),
@@ -266,11 +291,12 @@ impl Embedder {
         }
         let median = is_model2vec.then(|| tokenizer.median_length());
         let normalize = options.normalize.unwrap_or(config.normalize || normalized);
+        let dimensions = options.dimensions.or(truncated.map(|most| most.min(table.width)));
         Ok(Self {
             model: Model::Static {
                 table,
                 median,
-                dimensions: options.dimensions,
+                dimensions,
                 normalize,
                 #[cfg(feature = "candle")]
                 reference: (request.device == Device::Reference).then(Candle::cpu),
@@ -279,6 +305,7 @@ impl Embedder {
             prompts: Prompts::default(),
             pool_prompt: true,
             outputs: vec![OutputKind::Dense],
+            top_k: None,
         })
     }
 
@@ -327,6 +354,7 @@ impl Embedder {
         watch: &dyn Watch,
     ) -> Result<Output> {
         self.check(options)?;
+        let options = &EncodeOptions { top_k: options.top_k.or(self.top_k), ..options.clone() };
         let wanted = |kind| {
             self.outputs.contains(&kind) && options.outputs.as_ref().is_none_or(|outputs| outputs.contains(&kind))
         };
@@ -557,18 +585,42 @@ async fn pooling_config<F: Files>(
     }
 }
 
-/// The configuration of each Dense stage, with its file.
-async fn dense_configs<F: Files>(
+/// What follows pooling, which gives vectors of so many components, and the components of what comes out.
+async fn stage_plans<F: Files>(
     session: &mut Session<'_, F>,
     modules: &pipeline::Modules,
-) -> Result<Vec<(String, pipeline::DenseConfig)>> {
-    let mut configs = Vec::with_capacity(modules.projections.len());
-    for folder in &modules.projections {
-        let file = format!("{folder}/{CONFIG}");
-        let config = pipeline::DenseConfig::from_bytes(&file, &session.required(&file).await?)?;
-        configs.push((file, config));
+    mut width: usize,
+) -> Result<(Vec<StagePlan>, usize)> {
+    let mut plans = Vec::with_capacity(modules.stages.len());
+    for stage in &modules.stages {
+        let fits = |file: &str, key: &str, own: usize| match own == width {
+            true => Ok(()),
+            false => {
+                let message = format!("{key} is {own}, what comes before it gives {width}");
+                Err(Error::new(Code::InvalidConfig, file, message))
+            }
+        };
+        plans.push(match stage {
+            pipeline::Stage::Dense(folder) => {
+                let file = format!("{folder}/{CONFIG}");
+                let config = pipeline::DenseConfig::from_bytes(&file, &session.required(&file).await?)?;
+                fits(&file, "in_features", config.in_features)?;
+                if config.out_features == 0 {
+                    return Err(Error::new(Code::InvalidConfig, file, "out_features is 0"));
+                }
+                width = config.out_features;
+                StagePlan::Dense { folder: folder.clone(), file, config }
+            }
+            pipeline::Stage::LayerNorm(folder) => {
+                let file = format!("{folder}/{CONFIG}");
+                let own = pipeline::layer_norm_width(&file, &session.required(&file).await?)?;
+                fits(&file, "dimension", own)?;
+                StagePlan::LayerNorm { folder: folder.clone(), width }
+            }
+            pipeline::Stage::Normalize => StagePlan::Normalize { width },
+        });
     }
-    Ok(configs)
+    Ok((plans, width))
 }
 
 fn check_dimensions(asked: usize, width: usize) -> Result<()> {

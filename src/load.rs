@@ -22,15 +22,22 @@ use crate::{
     },
 };
 
+pub const MODULES: &str = "modules.json";
+pub const PROMPTS: &str = "config_sentence_transformers.json";
 pub const CONFIG: &str = "config.json";
 pub const TOKENIZER: &str = "tokenizer.json";
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const TRANSFORMER: &str = "sentence_bert_config.json";
 pub const WEIGHTS: &str = "model.safetensors";
 
 /// Where the main weights may lie, in the order in which they are looked for. An index names the files that have them.
 pub const OTHER_WEIGHTS: [&str; 3] =
     ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+
+/// BERT's vocabulary, from which a tokenizer is made where there is no other.
+pub const VOCABULARY: &str = "vocab.txt";
+
+/// Where repositories keep the same model for ONNX Runtime; those of transformers.js have nothing else.
+const ONNX: [&str; 2] = ["onnx/model.onnx", "model.onnx"];
 
 /// What embedders and rerankers are asked for alike.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +55,10 @@ pub struct Session<'a, F: Files> {
     meter: Meter<'a>,
     /// Opened at once when the load began, so that downloads overlap.
     opened: Vec<(&'static str, Option<F::Body>)>,
+    /// The folder with the transformer's files: the root, unless `modules.json` says otherwise.
+    folder: String,
+    /// Whether there is a `modules.json`.
+    is_listed: bool,
     /// What a GGUF file says of itself, which stands in for files that are not there.
     described: Option<Described>,
 }
@@ -55,13 +66,14 @@ pub struct Session<'a, F: Files> {
 impl<'a, F: Files> Session<'a, F> {
     /// Opens the files that nearly every model has, and `more`.
     pub async fn open(files: &'a F, watch: &'a dyn Watch, request: &Request, more: &[&'static str]) -> Result<Self> {
-        let mut names = vec![CONFIG, TOKENIZER, TOKENIZER_CONFIG, TRANSFORMER];
+        let mut names = vec![CONFIG, TOKENIZER, TOKENIZER_CONFIG, pipeline::TRANSFORMER_NAMES[0]];
         names.extend(more);
         if request.weights.is_none() {
             names.push(WEIGHTS);
         }
+        let meter = Meter { watch, files: Vec::new() };
         let mut session =
-            Self { files, meter: Meter { watch, files: Vec::new() }, opened: Vec::new(), described: None };
+            Self { files, meter, opened: Vec::new(), folder: String::new(), is_listed: false, described: None };
         for (name, body) in names.iter().zip(join_all(names.iter().map(|name| files.open(name))).await) {
             let body = body?;
             if let Some(body) = &body {
@@ -88,6 +100,31 @@ impl<'a, F: Files> Session<'a, F> {
         Err(Error::new(Code::InvalidWeights, file, "truncated: the file ends inside its header"))
     }
 
+    /// From here on the transformer's files are those of this folder, which `modules.json` names if there is one. What was
+    /// opened in its place is given back.
+    pub fn enter(&mut self, folder: &str, is_listed: bool) {
+        self.is_listed = is_listed;
+        if folder.is_empty() {
+            return;
+        }
+        folder.clone_into(&mut self.folder);
+        for (name, _) in self.opened.drain(..) {
+            self.meter.files.retain(|(file, ..)| file != name);
+        }
+    }
+
+    /// The path of one of the transformer's files.
+    pub fn path(&self, file: &str) -> String {
+        if self.folder.is_empty() { file.to_owned() } else { format!("{}/{file}", self.folder) }
+    }
+
+    /// Tells the caller what it should hear of.
+    pub fn warn(&self, warning: Option<&str>) {
+        if let Some(warning) = warning {
+            self.meter.watch.warned(warning);
+        }
+    }
+
     /// How a GGUF file says its hidden states are pooled.
     pub fn described_pooling(&self) -> Option<&'static str> {
         self.described.as_ref()?.pooling
@@ -110,9 +147,17 @@ impl<'a, F: Files> Session<'a, F> {
     }
 
     /// A file that is read whole, if there is one.
+    async fn file(&mut self, file: &str) -> Result<Option<Vec<u8>>> {
+        match self.body(file).await? {
+            Some(body) => self.meter.whole(file, body).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A file that is read whole, or what stands in for it.
     pub async fn small(&mut self, file: &str) -> Result<Option<Vec<u8>>> {
-        if let Some(body) = self.body(file).await? {
-            return self.meter.whole(file, body).await.map(Some);
+        if let Some(bytes) = self.file(file).await? {
+            return Ok(Some(bytes));
         }
         Ok(self.described.as_mut().and_then(|described| match file {
             CONFIG => Some(described.config.to_string().into_bytes()),
@@ -196,10 +241,12 @@ impl<'a, F: Files> Session<'a, F> {
         if let Some(file) = &request.weights {
             return self.weights(file, pack, blueprint, request.dtype).await;
         }
-        if let Some(body) = self.body(WEIGHTS).await? {
-            return self.weights_from(WEIGHTS, body, pack, blueprint, request.dtype).await;
+        let usual = self.path(WEIGHTS);
+        if let Some(body) = self.body(&usual).await? {
+            return self.weights_from(&usual, body, pack, blueprint, request.dtype).await;
         }
         for file in OTHER_WEIGHTS {
+            let file = &self.path(file);
             let Some(body) = self.body(file).await? else {
                 continue;
             };
@@ -211,39 +258,95 @@ impl<'a, F: Files> Session<'a, F> {
             let mut loader = Loader::sharded(file, names, pack, blueprint, request.dtype)?;
             for shard in shards.keys() {
                 crate::hub::check_relative(file, shard)?;
+                let shard = &self.path(shard);
                 let body = self.body(shard).await?.ok_or_else(|| missing(shard))?;
                 self.stream(shard, body, &mut loader).await?;
             }
             return loader.finish();
         }
+        for file in ONNX {
+            if self.files.peek(file).await?.is_some() {
+                let message = "the repository holds its weights for ONNX Runtime alone, which are not read; its model card, \
+                               or _name_or_path in its config.json, names the model that they were made from";
+                return Err(Error::new(Code::UnsupportedModel, file, message));
+            }
+        }
         let message = format!("the model has no such file, nor {}", OTHER_WEIGHTS.join(", "));
-        Err(Error::new(Code::MissingFile, WEIGHTS, message))
+        Err(Error::new(Code::MissingFile, usual, message))
     }
 
     /// The bytes of `tokenizer.json`, wherever it lies.
     pub async fn tokenizer_json(&mut self, file: &str) -> Result<Vec<u8>> {
         self.small(file).await?.ok_or_else(|| {
-            let message = "the model has no such file; vocab.txt and SentencePiece models are not read, \
-                           transformers' AutoTokenizer saves them in this form";
+            let message = "the model has no such file; SentencePiece models, and a vocab.txt that is not BERT's, are not \
+                           read: transformers' AutoTokenizer saves them in this form";
             Error::new(Code::MissingFile, file, message)
         })
     }
 
-    /// The tokenizer with the length limit of this model.
-    pub async fn tokenizer(&mut self, architecture: &Architecture, request: &Request, form: Form) -> Result<Tokenizer> {
-        let transformer = pipeline::TransformerConfig::from_bytes(self.small(TRANSFORMER).await?.as_deref())?;
-        let limits = pipeline::TokenizerConfig::from_bytes(self.small(TOKENIZER_CONFIG).await?.as_deref())?;
+    /// The tokenizer with the length limit of this model. `task` is what the transformer's own file may name.
+    pub async fn tokenizer(
+        &mut self,
+        architecture: &Architecture,
+        request: &Request,
+        form: Form,
+        task: Option<&str>,
+    ) -> Result<Tokenizer> {
+        let transformer = self.transformer_config(task).await?;
+        let path = self.path(TOKENIZER_CONFIG);
+        let (config, warning) = pipeline::TokenizerConfig::from_bytes(self.small(&path).await?.as_deref())?;
+        self.warn(warning.as_deref());
+        let config = config.or_class(architecture.tokenizer_class.as_deref());
         let max_tokens = match (request.max_tokens, architecture.reach) {
             (Some(asked), Some(reach)) if asked > reach => {
                 return Err(invalid_option("maxTokens", format!("{asked} is more than the model's {reach}")));
             }
             (Some(asked), _) => asked,
-            (None, reach) => pipeline::max_tokens(&transformer, &limits, reach, architecture.trained),
+            (None, reach) => pipeline::max_tokens(&transformer, &config, reach, architecture.trained),
         };
-        let json = self.tokenizer_json(TOKENIZER).await?;
-        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, transformer.do_lower_case, form)?;
+        let mut settings = config.settings(&architecture.name, transformer.do_lower_case, architecture.types)?;
+        let path = self.path(TOKENIZER);
+        let json = match self.file(&path).await? {
+            Some(json) => json,
+            None => match self.vocabulary(&config, &architecture.name).await? {
+                Some(json) => json,
+                None => {
+                    // A GGUF file's own tokenizer is not one of a class of transformers.
+                    (settings.bert, settings.trims_end) = (None, false);
+                    self.tokenizer_json(&path).await?
+                }
+            },
+        };
+        let tokenizer = Tokenizer::from_bytes(&json, max_tokens, &settings, form)?;
         fits(&tokenizer, architecture.vocabulary)?;
         Ok(tokenizer)
+    }
+
+    /// `sentence_bert_config.json`, under the first of its names. Old ones are asked for where there are stages alone: each is a
+    /// request.
+    async fn transformer_config(&mut self, task: Option<&str>) -> Result<pipeline::TransformerConfig> {
+        let names = if self.is_listed { &pipeline::TRANSFORMER_NAMES[..] } else { &pipeline::TRANSFORMER_NAMES[..1] };
+        for name in names {
+            let path = self.path(name);
+            if let Some(bytes) = self.small(&path).await? {
+                let config = pipeline::TransformerConfig::from_bytes(&path, Some(&bytes))?;
+                task.map_or(Ok(()), |task| config.makes(&path, task))?;
+                return Ok(config);
+            }
+        }
+        Ok(pipeline::TransformerConfig::default())
+    }
+
+    /// A `tokenizer.json` from BERT's own vocabulary, if there is one.
+    async fn vocabulary(&mut self, config: &pipeline::TokenizerConfig, family: &str) -> Result<Option<Vec<u8>>> {
+        if self.described.is_some() {
+            return Ok(None);
+        }
+        let path = self.path(VOCABULARY);
+        match self.file(&path).await? {
+            Some(vocab) => config.word_piece(&vocab, family),
+            None => Ok(None),
+        }
     }
 
     /// The main network, on an executor.

@@ -7,9 +7,9 @@ use crate::ops::auto::{Auto, Subject};
 use crate::{
     batches::{Batches, Computes, Limits},
     call::{Ranked, Watch, check, invalid_option, rank},
-    error::Result,
-    load::{AnyEngine, CONFIG, Engine, Request, Session, architecture},
-    model::Purpose,
+    error::{Code, Error, Result},
+    load::{AnyEngine, CONFIG, Engine, MODULES, PROMPTS, Request, Session, architecture},
+    model::{Purpose, pipeline},
     ops::{Device, Effort, Ops, on_executor},
     platform::{Files, Pacer},
     text::{Batch, Encoded, Form, PairLimit, Tokenizer, tokenizer::HalfPair},
@@ -44,6 +44,8 @@ pub struct Reranker {
     tokenizer: Tokenizer,
     limit: PairLimit,
     sigmoid: bool,
+    /// Put before each query.
+    prompt: String,
 }
 
 impl Reranker {
@@ -56,10 +58,24 @@ impl Reranker {
             max_tokens: options.max_tokens,
             weights: options.weights.clone(),
         };
-        let mut session = Session::open(files, watch, &request, &[]).await?;
-        let config = session.small(CONFIG).await?;
+        let mut session = Session::open(files, watch, &request, &[MODULES, PROMPTS]).await?;
+        let (listed, saved) = (session.small(MODULES).await?, session.small(PROMPTS).await?);
+        let saved = pipeline::Saved::from_bytes(saved.as_deref())?;
+        // What these files say of another kind of model, sentence-transformers' CrossEncoder does not read.
+        let saved = if saved.is_reranker() { saved } else { pipeline::Saved::default() };
+        if saved.is_reranker() {
+            let modules = pipeline::Modules::from_bytes(listed.as_deref())?;
+            if let Some(stage) = modules.beyond_transformer() {
+                let message = format!("a reranker with the stage {stage} is not supported");
+                return Err(Error::new(Code::UnsupportedModel, MODULES, message));
+            }
+            session.enter(&modules.transformer, listed.is_some());
+        }
+        let config = session.small(&session.path(CONFIG)).await?;
         let architecture = architecture(config.as_deref())?;
-        let tokenizer = session.tokenizer(&architecture, &request, Form::Pair).await?;
+        session.warn(architecture.warning.as_deref());
+        let task = saved.is_reranker().then_some("sequence-classification");
+        let tokenizer = session.tokenizer(&architecture, &request, Form::Pair, task).await?;
         let limit = match options.max_query_tokens {
             None => PairLimit::LongestFirst,
             Some(0) => return Err(invalid_option("maxQueryTokens", "it must be above zero".to_owned())),
@@ -71,8 +87,9 @@ impl Reranker {
             // What is compiled when it is first used is compiled now, and what is wrong shows.
             logits(engine, &Batch::even(1, 3)).await?;
         }
-        let sigmoid = options.normalize.or(architecture.sigmoid).unwrap_or(true);
-        Ok(Self { engine, tokenizer, limit, sigmoid })
+        let sigmoid = options.normalize.or(saved.is_sigmoid()?).or(architecture.sigmoid).unwrap_or(true);
+        let prompt = saved.prompts.default_prompt().to_owned();
+        Ok(Self { engine, tokenizer, limit, sigmoid, prompt })
     }
 
     /// Scores each document for the query and orders them, best first, equal ones as they came; at most `top_k` of them.
@@ -84,7 +101,7 @@ impl Reranker {
         watch: &dyn Watch,
     ) -> Result<Vec<Ranked>> {
         let mut pacer = Pacer::new();
-        let query = self.tokenizer.half_pair(query)?;
+        let query = self.query(query)?;
         let mut pairs = Vec::with_capacity(documents.len());
         for document in documents {
             check(watch)?;
@@ -97,8 +114,12 @@ impl Reranker {
 
     /// What [`rerank`](Self::rerank) makes of query and documents first: a pair for each document.
     pub fn prepare<T: AsRef<str>>(&self, query: &str, documents: &[T]) -> Result<Vec<Encoded>> {
-        let query = self.tokenizer.half_pair(query)?;
+        let query = self.query(query)?;
         documents.iter().map(|document| self.pair(&query, document.as_ref())).collect()
+    }
+
+    fn query(&self, query: &str) -> Result<HalfPair> {
+        self.tokenizer.half_pair(&format!("{}{query}", self.prompt))
     }
 
     fn pair(&self, query: &HalfPair, document: &str) -> Result<Encoded> {

@@ -61,7 +61,7 @@ impl SecondOpinion {
                 logarithms: plan.logarithms,
                 vocabulary: plan.tokenizer.id_bound() as usize,
             },
-            Some(dense) if !plan.is_splade && dense.projections.is_empty() => Network::Dense {
+            Some(dense) if !plan.is_splade && dense.stages.is_empty() => Network::Dense {
                 model: BertModel::load(parameters, &config)?,
                 pooling: match dense.pooling[..] {
                     [pooling @ (Pooling::Mean | Pooling::Cls)] => pooling,

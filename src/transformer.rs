@@ -6,13 +6,14 @@ use crate::{
     batches::Limits,
     call::{OutputKind, Vectors},
     error::{Code, Error, Result},
-    head::{Colbert, Dense, Lexical, Projection, Splade},
+    head::{Colbert, Dense, Lexical, Residual, Splade, Stage, unit_length},
     load::{Engine, Request, Session},
-    model::{Architecture, LinearPlan, Purpose, pipeline::DenseConfig},
+    model::{Architecture, DenseStagePlan, LayerNormPlan, LinearPlan, Purpose, pipeline::DenseConfig},
     ops::{Ops, Pooling},
     platform::Files,
     sparse::SparseVector,
     text::{Batch, Tokenizer},
+    weights::Blueprint,
 };
 
 /// Most values of all texts of a batch over the vocabulary (16 MB).
@@ -48,12 +49,19 @@ pub struct TransformerPlan<'a> {
 /// Pooling and what follows it.
 pub struct DensePlan {
     pub pooling: Vec<Pooling>,
-    /// Each stage with the file of its configuration and its folder.
-    pub projections: Vec<((String, DenseConfig), String)>,
+    /// What follows, in order.
+    pub stages: Vec<StagePlan>,
     pub width: usize,
     pub dimensions: Option<usize>,
     /// Whether vectors have unit length, where the caller says nothing.
     pub normalize: bool,
+}
+
+/// A stage after pooling, with its folder and the file of its configuration.
+pub enum StagePlan {
+    Dense { folder: String, file: String, config: DenseConfig },
+    LayerNorm { folder: String, width: usize },
+    Normalize { width: usize },
 }
 
 /// Results of a call while they are made.
@@ -79,19 +87,28 @@ impl<O: Ops + Clone> Transformer<O> {
         let dense = match dense {
             None => None,
             Some(plan) => {
-                let mut stages = Vec::with_capacity(plan.projections.len());
-                for ((file, config), folder) in &plan.projections {
-                    let shape = [config.out_features, config.in_features];
-                    let linear = LinearPlan { prefix: "linear.", shape, bias: config.bias };
-                    let names = ["model.safetensors", "pytorch_model.bin"].map(|name| format!("{folder}/{name}"));
-                    let linear = session.first_weights(&names, &ops, &linear).await?;
-                    let linear =
-                        linear.ok_or_else(|| Error::new(Code::MissingFile, &names[0], "nor is there a .bin"))?;
-                    stages.push(Projection { linear, activation: config.activation(file)? });
+                let mut stages = Vec::with_capacity(plan.stages.len());
+                for stage in &plan.stages {
+                    stages.push(match stage {
+                        StagePlan::Dense { folder, file, config } => {
+                            let plan = DenseStagePlan(config);
+                            let (linear, mapped) = stage_weights(session, folder, &ops, &plan).await?;
+                            let residual = match mapped {
+                                Some(linear) => Residual::Mapped(linear),
+                                None if config.use_residual => Residual::Input,
+                                None => Residual::None,
+                            };
+                            Stage::Dense { linear, activation: config.activation(file)?, residual }
+                        }
+                        StagePlan::LayerNorm { folder, width } => {
+                            Stage::Norm(stage_weights(session, folder, &ops, &LayerNormPlan(*width)).await?)
+                        }
+                        StagePlan::Normalize { width } => Stage::Norm(unit_length(&ops, *width)?),
+                    });
                 }
                 Some(Dense {
                     pooling: plan.pooling,
-                    projections: stages,
+                    stages,
                     width: plan.width,
                     dimensions: plan.dimensions,
                     standardize_before_cut: architecture.standardizes_before_cut(),
@@ -127,6 +144,18 @@ impl<O: Ops + Clone> Transformer<O> {
         }
         Ok(Self { engine, dense, sparse, colbert })
     }
+}
+
+/// The weights of a stage, in either of the files that may hold them.
+async fn stage_weights<F: Files, O: Ops, B: Blueprint>(
+    session: &mut Session<'_, F>,
+    folder: &str,
+    ops: &O,
+    plan: &B,
+) -> Result<B::Model<O>> {
+    let names = ["model.safetensors", "pytorch_model.bin"].map(|name| format!("{folder}/{name}"));
+    let weights = session.first_weights(&names, ops, plan).await?;
+    weights.ok_or_else(|| Error::new(Code::MissingFile, &names[0], "nor is there a .bin"))
 }
 
 impl<O: Ops> Transformer<O> {

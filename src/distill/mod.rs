@@ -26,9 +26,11 @@ use serde_json::{Value, json};
 use crate::{
     batches::{Batches, Computes, Limits},
     call::{Watch, check, invalid_option},
-    embedder::MODULES,
     error::{Code, Error, Result},
-    load::{AnyEngine, CONFIG, Engine, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, architecture, missing},
+    load::{
+        AnyEngine, CONFIG, Engine, MODULES, Request, Session, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, architecture,
+        missing,
+    },
     model::Purpose,
     ops::{Device, Ops, Pooling, on_executor},
     platform::{
@@ -151,7 +153,7 @@ async fn encode(
         let message = format!("{} is not between 1 and {width}", options.dimensions);
         return Err(invalid_option("dimensions", message));
     }
-    let tokenizer = session.tokenizer(&architecture, &request, Form::Text).await?;
+    let tokenizer = session.tokenizer(&architecture, &request, Form::Text, None).await?;
     let entries: Vec<Encoded> =
         tokens.iter().map(|(token, id)| tokenizer.encode_entry(*id, token)).collect::<Result<_>>()?;
     let engine = session.any_engine(&architecture, Purpose::Embed, &request).await?;

@@ -1,4 +1,4 @@
-//! One dense vector per text: pooling, projections, the cut to fewer dimensions, normalisation.
+//! One dense vector per text: pooling, further stages, the cut to fewer dimensions, normalisation.
 //!
 //! Must agree with sentence-transformers' Pooling, Dense and Normalize modules. Dimensions are cut before the vector is
 //! normalised, so that it always has unit length; sentence-transformers does so only where it is asked to normalise again.
@@ -7,7 +7,7 @@ use super::finite;
 use crate::{
     call::normalize,
     error::Result,
-    ops::{Activation, Linear, Ops, Pooling, Weights},
+    ops::{Activation, Linear, Norm, NormKind, Ops, Pack, Pooling, Weights},
     text::Batch,
 };
 
@@ -16,7 +16,7 @@ pub struct Dense<W: Weights> {
     /// Usually one; several are laid side by side.
     pub pooling: Vec<Pooling>,
     /// Applied in order.
-    pub projections: Vec<Projection<W>>,
+    pub stages: Vec<Stage<W>>,
     /// Components of a vector before it is cut.
     pub width: usize,
     /// Keep this many leading components.
@@ -28,10 +28,31 @@ pub struct Dense<W: Weights> {
     pub normalize: bool,
 }
 
-/// A Dense module of sentence-transformers.
-pub struct Projection<W: Weights> {
-    pub linear: Linear<W>,
-    pub activation: Activation,
+/// A module of sentence-transformers between Pooling and the last Normalize.
+pub enum Stage<W: Weights> {
+    /// Dense: `activation(linear(x))`, and what is added to it.
+    Dense { linear: Linear<W>, activation: Activation, residual: Residual<W> },
+    /// LayerNorm, or a Normalize that others follow.
+    Norm(Norm<W>),
+}
+
+/// What a Dense module adds to its result.
+pub enum Residual<W: Weights> {
+    None,
+    Input,
+    /// The input after a map to the result's width.
+    Mapped(Linear<W>),
+}
+
+/// The norm that gives `width` components unit length: torch's `normalize`, which divides by at least 1e-12.
+pub fn unit_length<W: Pack>(pack: &W, width: usize) -> Result<Norm<W>> {
+    let components = width as f64;
+    Ok(Norm {
+        kind: NormKind::Rms,
+        gain: pack.vector(vec![(1.0 / components.sqrt()) as f32; width])?,
+        bias: None,
+        epsilon: 1e-24 / components,
+    })
 }
 
 impl<W: Weights> Dense<W> {
@@ -46,8 +67,18 @@ impl<W: Weights> Dense<W> {
         W: Ops,
     {
         let mut pooled = ops.pool(hidden, &batch.pooled, &self.pooling)?;
-        for projection in &self.projections {
-            pooled = ops.linear(&pooled, &projection.linear, projection.activation)?;
+        for stage in &self.stages {
+            pooled = match stage {
+                Stage::Dense { linear, activation, residual } => {
+                    let mapped = ops.linear(&pooled, linear, *activation)?;
+                    match residual {
+                        Residual::None => mapped,
+                        Residual::Input => ops.add(mapped, &pooled)?,
+                        Residual::Mapped(linear) => ops.add(mapped, &ops.linear(&pooled, linear, Activation::None)?)?,
+                    }
+                }
+                Stage::Norm(norm) => ops.norm(&pooled, norm)?,
+            };
         }
         Ok(pooled)
     }
@@ -90,7 +121,7 @@ mod tests {
     fn head(dimensions: Option<usize>, standardize_before_cut: bool) -> Dense<Host> {
         Dense {
             pooling: vec![Pooling::Mean],
-            projections: Vec::new(),
+            stages: Vec::new(),
             width: 4,
             dimensions,
             standardize_before_cut,

@@ -10,7 +10,7 @@ mod masked_lm;
 
 pub use classifier::Classifier;
 pub use colbert::Colbert;
-pub use dense::{Dense, Projection};
+pub use dense::{Dense, Residual, Stage, unit_length};
 pub use lexical::Lexical;
 pub use masked_lm::{MaskedLm, Splade};
 

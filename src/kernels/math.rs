@@ -93,6 +93,28 @@ pub fn relu<L: Lanes>(x: L) -> L {
     x.at_least(constants::<L>()(0.0))
 }
 
+/// `1 / (1 + e^-x)`. Absolute error at most 2e-7.
+#[inline(always)]
+pub fn sigmoid<L: Lanes>(x: L) -> L {
+    let c = constants::<L>();
+    c(1.0) / (exp(c(0.0) - x) + c(1.0))
+}
+
+#[inline(always)]
+pub fn leaky_relu<L: Lanes>(x: L) -> L {
+    x.at_least(x * constants::<L>()(0.01))
+}
+
+/// `x tanh(ln(1 + e^x))`. Error at most 3e-7 times |x|.
+#[inline(always)]
+pub fn mish<L: Lanes>(x: L) -> L {
+    let c = constants::<L>();
+    // tanh(ln(1 + e)) = n / (n + 2) with n = e (e + 2); beyond 30 it is 1 in f32.
+    let e = exp(x.at_most(c(30.0)));
+    let n = e * (e + c(2.0));
+    x * (n / (n + c(2.0)))
+}
+
 /// Applies an activation in place.
 ///
 /// # Safety
@@ -108,6 +130,9 @@ pub unsafe fn activate<L: Lanes>(x: *mut f32, count: usize, activation: Activati
             Activation::Relu => map::<L, Relu>(x, count),
             Activation::Silu => map::<L, Silu>(x, count),
             Activation::Tanh => map::<L, Tanh>(x, count),
+            Activation::Sigmoid => map::<L, Sigmoid>(x, count),
+            Activation::LeakyRelu => map::<L, LeakyRelu>(x, count),
+            Activation::Mish => map::<L, Mish>(x, count),
         }
     }
 }
@@ -130,7 +155,9 @@ macro_rules! functions {
         })+
     };
 }
-functions!(Gelu gelu, GeluTanh gelu_tanh, Relu relu, Silu silu, Tanh tanh);
+functions!(
+    Gelu gelu, GeluTanh gelu_tanh, Relu relu, Silu silu, Tanh tanh, Sigmoid sigmoid, LeakyRelu leaky_relu, Mish mish
+);
 
 /// Applies a function in place.
 ///

@@ -45,6 +45,12 @@ pub enum Activation {
     /// `x / (1 + exp(-x))`, also called swish.
     Silu,
     Tanh,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x` above zero, `x / 100` below.
+    LeakyRelu,
+    /// `x tanh(ln(1 + exp(x)))`.
+    Mish,
 }
 
 /// A half of a gated map's output columns.

@@ -5,8 +5,17 @@ use std::ops::Range;
 use super::{Activation, Half, NormKind, Pooling};
 
 /// Every activation.
-pub const ACTIVATIONS: [Activation; 6] =
-    [Activation::None, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh];
+pub const ACTIVATIONS: [Activation; 9] = [
+    Activation::None,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Relu,
+    Activation::Silu,
+    Activation::Tanh,
+    Activation::Sigmoid,
+    Activation::LeakyRelu,
+    Activation::Mish,
+];
 
 /// Numbers of about normal size, the same ones for the same seed.
 pub fn noise(seed: u32, count: usize) -> Vec<f32> {
@@ -44,6 +53,9 @@ pub fn activate(x: f64, activation: Activation) -> f64 {
         Activation::Relu => x.max(0.0),
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::Tanh => x.tanh(),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Activation::LeakyRelu => x.max(x / 100.0),
+        Activation::Mish => x * x.exp().ln_1p().tanh(),
     }
 }
 

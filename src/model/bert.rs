@@ -1,10 +1,12 @@
 //! BERT (<https://arxiv.org/abs/1810.04805>), as `BertModel` of transformers computes it, and RoBERTa and XLM-R, which differ in the
-//! numbering of positions and the names of their heads.
+//! numbering of positions and the names of their heads. CamemBERT is RoBERTa by another name.
 
-use super::{Config, names::Names};
+use serde_json::json;
+
+use super::{Config, keys::Keys, names::Names};
 use crate::{
     encoder::{Embeddings, Encoder, Layer, Mlp, NormOrder, Positions},
-    error::Result,
+    error::{Code, Error, Result},
     head::{Classifier, MaskedLm},
     ops::{Activation, Attention, Pooling},
     weights::Source,
@@ -13,13 +15,42 @@ use crate::{
 const PREFIXES: &[&str] = &["", "bert.", "roberta."];
 const PROBE: &str = "embeddings.word_embeddings.weight";
 
+/// What `BertConfig`, `RobertaConfig`, `XLMRobertaConfig` and `CamembertConfig` have beside [`super::keys::COMMON`].
+pub const KEYS: Keys = Keys {
+    computed: &[
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "hidden_act",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "layer_norm_eps",
+        "pad_token_id",
+        "position_embedding_type",
+    ],
+    // Of models whose own code computes something else under these names.
+    refused: &[("use_flash_attn", &["false"]), ("lora_adaptations", &[]), ("emb_pooler", &[])],
+    harmless: &[
+        // The original's pooler, which takes no part in embeddings.
+        "directionality",
+        "pooler_fc_size",
+        "pooler_num_attention_heads",
+        "pooler_num_fc_layers",
+        "pooler_size_per_head",
+        "pooler_type",
+    ],
+};
+
+#[derive(Debug)]
 pub struct Bert {
     pub vocabulary: usize,
     pub width: usize,
     positions: usize,
     /// RoBERTa's padding token, from which its positions count.
     padding: Option<u32>,
-    type_vocabulary: usize,
+    pub type_vocabulary: usize,
     inner: usize,
     layers: usize,
     heads: usize,
@@ -31,8 +62,13 @@ pub struct Bert {
 impl Bert {
     pub fn from_config(config: &Config) -> Result<Self> {
         config.only("position_embedding_type", &["absolute".into()])?;
-        config.only("is_decoder", &[false.into()])?;
-        config.only("add_cross_attention", &[false.into()])?;
+        let config = config.with_defaults(&[
+            ("hidden_act", "gelu".into()),
+            ("max_position_embeddings", 512.into()),
+            ("type_vocab_size", 2.into()),
+            ("layer_norm_eps", json!(1e-12)),
+            ("pad_token_id", 1.into()),
+        ]);
         let roberta = config.string("model_type")? != "bert";
         let (width, heads) = (config.count("hidden_size")?, config.count("num_attention_heads")?);
         let positions = config.count("max_position_embeddings")?;
@@ -66,6 +102,10 @@ impl Bert {
 
     pub fn encoder<S: Source>(&self, source: &mut S) -> Result<Encoder<S::Weights>> {
         let mut names = Names::below(source, PREFIXES, PROBE);
+        if names.has("encoder.layers.0.mixer.Wqkv", "weight") {
+            let message = "the weights are of a model with code of its own (flash attention), which is not supported";
+            return Err(Error::new(Code::UnsupportedModel, "encoder.layers.0.mixer.Wqkv.weight", message));
+        }
         let (width, inner) = (self.width, self.inner);
         let embeddings = Embeddings {
             words: names.lookup("embeddings.word_embeddings", self.vocabulary, width)?,

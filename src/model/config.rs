@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::keys::{self, Keys};
 use crate::{
     error::{Code, Error, Result},
     ops::Activation,
@@ -39,6 +40,23 @@ impl Config {
     /// Parses the file.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Ok(Self { values: parse(FILE, bytes)? })
+    }
+
+    /// Refuses what a family's lists of keys refuse. The warning for keys that stand in none of them.
+    pub fn checked(&self, lists: &[&Keys]) -> Result<Option<String>> {
+        lists.iter().try_for_each(|list| list.refuse(FILE, &self.values))?;
+        Ok(keys::warning(FILE, &keys::unknown(lists, &self.values)))
+    }
+
+    /// The same configuration, with a value for each of these keys that has none: what the original class then takes.
+    pub fn with_defaults(&self, defaults: &[(&str, Value)]) -> Self {
+        let mut values = self.values.clone();
+        for (key, default) in defaults {
+            if !self.has(key) {
+                values.insert((*key).to_owned(), default.clone());
+            }
+        }
+        Self { values }
     }
 
     /// The same configuration under one naming: each pair is a key and the older or newer name that some files give it. A file
@@ -120,13 +138,21 @@ impl Config {
         self.required(key, "true or false", Value::as_bool)
     }
 
-    /// A required activation, by the names transformers uses. `gelu` is the exact form there.
+    /// A required activation, by the names transformers uses (`ACT2CLS`). `gelu` is the exact form there, and `gelu_fast` the same
+    /// formula as `gelu_new`.
     pub fn activation(&self, key: &str) -> Result<Activation> {
         match self.string(key)? {
-            "gelu" => Ok(Activation::Gelu),
-            "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+            "gelu" | "gelu_python" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_accurate" => {
+                Ok(Activation::GeluTanh)
+            }
             "relu" => Ok(Activation::Relu),
             "silu" | "swish" => Ok(Activation::Silu),
+            "tanh" => Ok(Activation::Tanh),
+            "sigmoid" => Ok(Activation::Sigmoid),
+            "mish" => Ok(Activation::Mish),
+            "leaky_relu" => Ok(Activation::LeakyRelu),
+            "linear" => Ok(Activation::None),
             other => Err(self.unsupported(key, &format!("{other:?}"))),
         }
     }

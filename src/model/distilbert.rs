@@ -1,6 +1,6 @@
 //! DistilBERT (<https://arxiv.org/abs/1910.01108>), as `DistilBertModel` of transformers computes it: BERT without segments.
 
-use super::{Config, names::Names};
+use super::{Config, keys::Keys, names::Names};
 use crate::{
     encoder::{Embeddings, Encoder, Layer, Mlp, NormOrder, Positions},
     error::Result,
@@ -14,6 +14,34 @@ const PROBE: &str = "embeddings.word_embeddings.weight";
 /// Of every norm; not configurable.
 const EPSILON: f64 = 1e-12;
 
+/// What `DistilBertConfig` has beside [`super::keys::COMMON`].
+pub const KEYS: Keys = Keys {
+    computed: &[
+        "vocab_size",
+        "dim",
+        "hidden_size",
+        "n_layers",
+        "num_hidden_layers",
+        "n_heads",
+        "num_attention_heads",
+        "hidden_dim",
+        "intermediate_size",
+        "max_position_embeddings",
+        "activation",
+    ],
+    refused: &[],
+    // Sinusoidal positions, too, are stored as a table.
+    harmless: &[
+        "sinusoidal_pos_embds",
+        "pad_token_id",
+        "qa_dropout",
+        "seq_classif_dropout",
+        "layer_norm_eps",
+        "type_vocab_size",
+    ],
+};
+
+#[derive(Debug)]
 pub struct DistilBert {
     pub vocabulary: usize,
     pub width: usize,
@@ -27,12 +55,14 @@ pub struct DistilBert {
 
 impl DistilBert {
     pub fn from_config(config: &Config) -> Result<Self> {
-        let config = config.renamed(&[
-            ("dim", "hidden_size"),
-            ("n_heads", "num_attention_heads"),
-            ("n_layers", "num_hidden_layers"),
-            ("hidden_dim", "intermediate_size"),
-        ])?;
+        let config = config
+            .renamed(&[
+                ("dim", "hidden_size"),
+                ("n_heads", "num_attention_heads"),
+                ("n_layers", "num_hidden_layers"),
+                ("hidden_dim", "intermediate_size"),
+            ])?
+            .with_defaults(&[("max_position_embeddings", 512.into()), ("activation", "gelu".into())]);
         let (width, heads) = (config.count("dim")?, config.count("n_heads")?);
         Ok(Self {
             vocabulary: config.count("vocab_size")?,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Config, names::Names, rotary};
+use super::{Config, keys::Keys, names::Names, rotary};
 use crate::{
     encoder::{Embeddings, Encoder, Layer, Mlp, NormOrder},
     error::Result,
@@ -14,12 +14,43 @@ use crate::{
 
 const PREFIXES: &[&str] = &["", "new.", "gte."];
 
+/// What `NewConfig` of the original code and `GteConfig` have beside [`super::keys::COMMON`].
+pub const KEYS: Keys = Keys {
+    computed: &[
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "hidden_act",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "layer_norm_eps",
+        "layer_norm_type",
+        "position_embedding_type",
+        "rope_theta",
+        "rope_scaling",
+        "rope_parameters",
+        "logn_attention_scale",
+    ],
+    refused: &[],
+    harmless: &[
+        "logn_attention_clip1",
+        "pad_token_id",
+        "pack_qkv",
+        "unpad_inputs",
+        "use_memory_efficient_attention",
+        "rope_type",
+    ],
+};
+
+#[derive(Debug)]
 pub struct Gte {
     pub vocabulary: usize,
     pub width: usize,
     pub reach: usize,
     /// Zero in the English models, which have no segments.
-    type_vocabulary: usize,
+    pub type_vocabulary: usize,
     inner: usize,
     layers: usize,
     heads: usize,

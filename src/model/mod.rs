@@ -8,6 +8,7 @@ mod bert;
 mod config;
 mod distilbert;
 mod gte;
+mod keys;
 mod modernbert;
 mod names;
 mod nomic_bert;
@@ -23,16 +24,30 @@ use crate::{
     encoder::Encoder,
     error::{Code, Error, Result},
     head::{Classifier, MaskedLm},
-    ops::{Linear, Weights},
+    ops::{Linear, Norm, NormKind, Weights},
     weights::{Blueprint, Source},
 };
 
 /// `model_type` of every supported family.
-pub const SUPPORTED: [&str; 10] =
-    ["bert", "distilbert", "roberta", "xlm-roberta", "nomic_bert", "new", "gte", "t5", "modernbert", "model2vec"];
+pub const SUPPORTED: [&str; 11] = [
+    "bert",
+    "distilbert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "nomic_bert",
+    "new",
+    "gte",
+    "t5",
+    "modernbert",
+    "model2vec",
+];
 
 /// A supported transformer with its configuration, ready to take weights.
+#[derive(Debug)]
 pub struct Architecture {
+    /// The `model_type`.
+    pub name: String,
     family: Family,
     /// The class names that the configuration gives, such as `BertForMaskedLM`.
     classes: Vec<String>,
@@ -44,14 +59,21 @@ pub struct Architecture {
     pub sigmoid: Option<bool>,
     /// Rows of the word embedding.
     pub vocabulary: usize,
+    /// Rows of the table of segments; 0 without one.
+    pub types: usize,
     /// Width of the hidden states.
     pub width: usize,
     /// Most tokens of a text, where the positions have an end.
     pub reach: Option<usize>,
     /// The length the model was trained at, where it says so.
     pub trained: Option<usize>,
+    /// transformers' class for the tokenizer, where the configuration names one.
+    pub tokenizer_class: Option<String>,
+    /// What the caller is to hear of the configuration.
+    pub warning: Option<String>,
 }
 
+#[derive(Debug)]
 enum Family {
     Bert(bert::Bert),
     DistilBert(distilbert::DistilBert),
@@ -64,8 +86,14 @@ enum Family {
 impl Architecture {
     /// Reads `config.json`.
     pub fn from_config(config: &Config) -> Result<Self> {
-        let family = match config.string("model_type")? {
-            "bert" | "roberta" | "xlm-roberta" => Family::Bert(bert::Bert::from_config(config)?),
+        let classes: Vec<String> = config.strings("architectures").into_iter().map(str::to_owned).collect();
+        if let Some(class) = classes.iter().find(|class| class.contains("ColBERT")) {
+            let message = format!("{class}: models for late interaction (ColBERT) are not supported");
+            return Err(Error::new(Code::UnsupportedModel, "config.json", message));
+        }
+        let name = config.string("model_type")?;
+        let family = match name {
+            "bert" | "roberta" | "xlm-roberta" | "camembert" => Family::Bert(bert::Bert::from_config(config)?),
             "distilbert" => Family::DistilBert(distilbert::DistilBert::from_config(config)?),
             "nomic_bert" => Family::NomicBert(nomic_bert::NomicBert::from_config(config)?),
             "new" | "gte" => Family::Gte(gte::Gte::from_config(config)?),
@@ -87,12 +115,33 @@ impl Architecture {
             Family::T5(model) => (model.vocabulary, model.width, None, None),
             Family::ModernBert(model) => (model.vocabulary, model.width, Some(model.reach), None),
         };
+        let types = match &family {
+            Family::Bert(model) => model.type_vocabulary,
+            Family::NomicBert(model) => model.type_vocabulary,
+            Family::Gte(model) => model.type_vocabulary,
+            Family::DistilBert(_) | Family::T5(_) | Family::ModernBert(_) => 0,
+        };
+        let own = match &family {
+            Family::Bert(_) => &bert::KEYS,
+            Family::DistilBert(_) => &distilbert::KEYS,
+            Family::NomicBert(_) => &nomic_bert::KEYS,
+            Family::Gte(_) => &gte::KEYS,
+            Family::T5(_) => &t5::KEYS,
+            Family::ModernBert(_) => &modernbert::KEYS,
+        };
         Ok(Self {
+            name: name.to_owned(),
+            warning: config.checked(&[own, &keys::COMMON])?,
             family,
-            classes: config.strings("architectures").into_iter().map(str::to_owned).collect(),
+            classes,
+            types,
             tied: !config.has("tie_word_embeddings") || config.flag("tie_word_embeddings")?,
             labels: config.labels(),
             sigmoid: pipeline::is_sigmoid(config)?,
+            tokenizer_class: match config.has("tokenizer_class") {
+                true => Some(config.string("tokenizer_class")?.to_owned()),
+                false => None,
+            },
             vocabulary,
             width,
             reach,
@@ -221,6 +270,39 @@ impl Blueprint for LinearPlan {
         Ok(Linear {
             weight: source.matrix(&[format!("{}weight", self.prefix)], self.shape)?,
             bias: self.bias.then(|| source.vector(&[format!("{}bias", self.prefix)], self.shape[0])).transpose()?,
+        })
+    }
+}
+
+/// The linear maps of a Dense stage: its own, and that of what is added where widths differ.
+pub struct DenseStagePlan<'a>(pub &'a pipeline::DenseConfig);
+
+impl Blueprint for DenseStagePlan<'_> {
+    type Model<W: Weights> = (Linear<W>, Option<Linear<W>>);
+
+    fn build<S: Source>(&self, source: &mut S) -> Result<Self::Model<S::Weights>> {
+        let DenseStagePlan(config) = self;
+        let shape = [config.out_features, config.in_features];
+        let linear = LinearPlan { prefix: "linear.", shape, bias: config.bias }.build(source)?;
+        let residual = LinearPlan { prefix: "residual.", shape, bias: false };
+        let has_residual = config.use_residual && shape[0] != shape[1];
+        Ok((linear, has_residual.then(|| residual.build(source)).transpose()?))
+    }
+}
+
+/// The norm of a LayerNorm stage, of so many components.
+pub struct LayerNormPlan(pub usize);
+
+impl Blueprint for LayerNormPlan {
+    type Model<W: Weights> = Norm<W>;
+
+    fn build<S: Source>(&self, source: &mut S) -> Result<Norm<S::Weights>> {
+        Ok(Norm {
+            kind: NormKind::Layer,
+            gain: source.vector(&["norm.weight".to_owned()], self.0)?,
+            bias: Some(source.vector(&["norm.bias".to_owned()], self.0)?),
+            // Of torch's LayerNorm; the stage has no setting for it.
+            epsilon: 1e-5,
         })
     }
 }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Config, names::Names, rotary};
+use serde_json::json;
+
+use super::{Config, keys::Keys, names::Names, rotary};
 use crate::{
     encoder::{Embeddings, Encoder, Layer, Mlp, NormOrder},
     error::Result,
@@ -17,6 +19,53 @@ const PROBE: &str = "embeddings.tok_embeddings.weight";
 /// More than any model has.
 const MAX_LAYERS: usize = 1 << 12;
 
+/// What `ModernBertConfig` has beside [`super::keys::COMMON`].
+pub const KEYS: Keys = Keys {
+    computed: &[
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "hidden_activation",
+        "max_position_embeddings",
+        "norm_eps",
+        "local_attention",
+        "global_attn_every_n_layers",
+        "global_rope_theta",
+        "local_rope_theta",
+        "layer_types",
+        "rope_parameters",
+        "rope_scaling",
+        "classifier_pooling",
+        "classifier_activation",
+    ],
+    refused: &[],
+    harmless: &[
+        // Biases are taken where the weights have them.
+        "attention_bias",
+        "classifier_bias",
+        "decoder_bias",
+        "mlp_bias",
+        "norm_bias",
+        "pad_token_id",
+        "allow_embedding_resizing",
+        "deterministic_flash_attn",
+        "embedding_dropout",
+        "initializer_cutoff_factor",
+        "layer_norm_eps",
+        "mlp_dropout",
+        // Positions are rotary, whatever this says.
+        "position_embedding_type",
+        "reference_compile",
+        "repad_logits_with_grad",
+        "sparse_pred_ignore_index",
+        "sparse_prediction",
+        "type_vocab_size",
+    ],
+};
+
+#[derive(Debug)]
 pub struct ModernBert {
     pub vocabulary: usize,
     pub width: usize,
@@ -39,6 +88,15 @@ pub struct ModernBert {
 
 impl ModernBert {
     pub fn from_config(config: &Config) -> Result<Self> {
+        // What `ModernBertConfig` takes for what is absent.
+        let config = &config.with_defaults(&[
+            ("hidden_activation", "gelu".into()),
+            ("norm_eps", json!(1e-5)),
+            ("global_attn_every_n_layers", 3.into()),
+            ("local_attention", 128.into()),
+            ("global_rope_theta", json!(160_000.0)),
+            ("local_rope_theta", json!(10_000.0)),
+        ]);
         let (width, heads) = (config.count("hidden_size")?, config.count("num_attention_heads")?);
         let head_width = config.head_width(width, heads)?;
         let layers = config.count("num_hidden_layers")?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Config, names::Names, rotary};
+use super::{Config, keys::Keys, names::Names, rotary};
 use crate::{
     encoder::{Embeddings, Encoder, Layer, Mlp, NormOrder},
     error::Result,
@@ -11,13 +11,86 @@ use crate::{
     weights::Source,
 };
 
+/// What `NomicBertConfig` of the original code, which is a GPT-2's, and that of transformers have beside [`super::keys::COMMON`].
+pub const KEYS: Keys = Keys {
+    computed: &[
+        "vocab_size",
+        "hidden_size",
+        "n_embd",
+        "num_attention_heads",
+        "n_head",
+        "num_hidden_layers",
+        "n_layer",
+        "intermediate_size",
+        "n_inner",
+        "max_position_embeddings",
+        "n_positions",
+        "max_trained_positions",
+        "layer_norm_eps",
+        "layer_norm_epsilon",
+        "hidden_act",
+        "activation_function",
+        "type_vocab_size",
+        "rope_theta",
+        "rotary_emb_base",
+        "rope_parameters",
+        "rope_scaling",
+        "rotary_emb_fraction",
+        "rotary_emb_interleaved",
+        "rotary_emb_scale_base",
+        "rotary_scaling_factor",
+        "prenorm",
+        "use_rms_norm",
+        "parallel_block",
+        "causal",
+        "num_experts",
+    ],
+    refused: &[],
+    harmless: &[
+        "attn_pdrop",
+        "dense_seq_output",
+        "embd_pdrop",
+        "expert_choice_router",
+        "ffn_div",
+        "fused_bias_fc",
+        "fused_dropout_add_ln",
+        "head_dim",
+        // Biases are taken where the weights have them.
+        "mlp_fc1_bias",
+        "mlp_fc2_bias",
+        "moe_every_n_layers",
+        "moe_impl",
+        "moe_normalize_expert_weights",
+        "moe_resid_pdrop",
+        "moe_top_k",
+        "num_shared_experts",
+        "pad_token_id",
+        "pad_vocab_size_multiple",
+        "parallel_block_tied_norm",
+        "qkv_proj_bias",
+        "reorder_and_upcast_attn",
+        "resid_pdrop",
+        "router_aux_loss_coef",
+        "scale_attn_by_inverse_layer_idx",
+        "scale_attn_weights",
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+        "use_flash_attn",
+        "use_xentropy",
+    ],
+};
+
+#[derive(Debug)]
 pub struct NomicBert {
     pub vocabulary: usize,
     pub width: usize,
     pub reach: usize,
     /// The length it was trained at; beyond it positions are extrapolated.
     pub trained: Option<usize>,
-    type_vocabulary: usize,
+    pub type_vocabulary: usize,
     inner: usize,
     layers: usize,
     heads: usize,

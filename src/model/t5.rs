@@ -1,7 +1,9 @@
 //! The encoder of T5 (<https://arxiv.org/abs/1910.10683>), as `T5EncoderModel` of transformers computes it: pre-norm with RMS norms, relative
 //! position bias, unscaled scores, no biases.
 
-use super::{Config, names::Names};
+use serde_json::json;
+
+use super::{Config, keys::Keys, names::Names};
 use crate::{
     encoder::{Embeddings, Encoder, Layer, Mlp, NormOrder},
     error::Result,
@@ -15,6 +17,33 @@ const MAX_DISTANCE: usize = 1 << 16;
 /// More heads, or wider ones, than any model has.
 const MAX_HEADS: usize = 1 << 12;
 
+/// What `T5Config` has beside [`super::keys::COMMON`].
+pub const KEYS: Keys = Keys {
+    computed: &[
+        "vocab_size",
+        "d_model",
+        "d_kv",
+        "d_ff",
+        "num_layers",
+        "num_heads",
+        "relative_attention_num_buckets",
+        "relative_attention_max_distance",
+        "layer_norm_epsilon",
+        "feed_forward_proj",
+    ],
+    refused: &[],
+    // The decoder's, and what `feed_forward_proj` says too.
+    harmless: &[
+        "num_decoder_layers",
+        "pad_token_id",
+        "n_positions",
+        "dense_act_fn",
+        "is_gated_act",
+        "scale_decoder_outputs",
+    ],
+};
+
+#[derive(Debug)]
 pub struct T5 {
     pub vocabulary: usize,
     pub width: usize,
@@ -32,11 +61,14 @@ pub struct T5 {
 impl T5 {
     pub fn from_config(config: &Config) -> Result<Self> {
         // `T5Config` itself gives these to configurations that are older than the keys.
-        let feed_forward = if config.has("feed_forward_proj") { config.string("feed_forward_proj")? } else { "relu" };
-        let max_distance = match config.has("relative_attention_max_distance") {
-            true => config.count("relative_attention_max_distance")?,
-            false => 128,
-        };
+        let config = config.with_defaults(&[
+            ("feed_forward_proj", "relu".into()),
+            ("relative_attention_max_distance", 128.into()),
+            ("relative_attention_num_buckets", 32.into()),
+            ("layer_norm_epsilon", json!(1e-6)),
+        ]);
+        let feed_forward = config.string("feed_forward_proj")?;
+        let max_distance = config.count("relative_attention_max_distance")?;
         // A table by distance is made before any weight is seen.
         if max_distance > MAX_DISTANCE {
             return Err(config.unsupported("relative_attention_max_distance", &max_distance.to_string()));

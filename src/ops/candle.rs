@@ -156,6 +156,9 @@ fn activated(x: &Tensor, activation: Activation) -> Result<Tensor> {
         Activation::Relu => x.relu()?,
         Activation::Silu => silu(x)?,
         Activation::Tanh => x.tanh()?,
+        Activation::Sigmoid => candle_nn::ops::sigmoid(x)?,
+        Activation::LeakyRelu => candle_nn::ops::leaky_relu(x, 0.01)?,
+        Activation::Mish => candle_nn::ops::mish(x)?,
     })
 }
 

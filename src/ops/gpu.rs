@@ -511,6 +511,9 @@ fn activation_number(activation: Activation) -> u32 {
         Activation::Relu => 3,
         Activation::Silu => 4,
         Activation::Tanh => 5,
+        Activation::Sigmoid => 6,
+        Activation::LeakyRelu => 7,
+        Activation::Mish => 8,
     }
 }
 

@@ -11,7 +11,7 @@ pub mod tokenizer;
 use std::ops::Range;
 
 pub use prompts::Prompts;
-pub use tokenizer::{Encoded, Form, PairLimit, Tokenizer};
+pub use tokenizer::{BertText, Encoded, Form, PairLimit, Settings, Tokenizer};
 
 /// The tokens of several texts, end to end.
 #[derive(Debug, Default, Clone)]

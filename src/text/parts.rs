@@ -20,7 +20,7 @@ use serde::{
 use serde_json::{Map, Value, value::RawValue};
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::tokenizer::invalid;
+use super::tokenizer::{BertText, Settings, invalid};
 use crate::error::{Error, Result};
 
 /// What a file gives.
@@ -29,6 +29,15 @@ pub struct Parts {
     pub tokenizer: Tokenizer,
     /// The token for what the vocabulary has not.
     pub unknown: Option<u32>,
+    /// How the file itself would cut texts.
+    pub truncation: Option<Truncation>,
+}
+
+/// The length and the end at which a file cuts texts.
+#[derive(Debug, Clone, Copy)]
+pub struct Truncation {
+    pub length: usize,
+    pub at_beginning: bool,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +53,8 @@ struct File<'a> {
     pre_tokenizer: Option<&'a RawValue>,
     #[serde(borrow)]
     post_processor: Option<&'a RawValue>,
+    #[serde(borrow)]
+    truncation: Option<&'a RawValue>,
 }
 
 /// Most bytes of an added token, and of a part that becomes generic values, which take sixteen
@@ -87,8 +98,8 @@ fn value(json: &RawValue, most: usize) -> Result<Value> {
     }
 }
 
-/// Reads `tokenizer.json`.
-pub fn read(json: &[u8]) -> Result<Parts> {
+/// Reads `tokenizer.json`, as far as the settings do not say otherwise.
+pub fn read(json: &[u8], settings: &Settings) -> Result<Parts> {
     let file: File = serde_json::from_slice(json).map_err(refused)?;
     if let Some(version) = file.version.filter(|&version| version != "1.0") {
         return Err(invalid(format!("its version is {version:?}, and not 1.0")));
@@ -97,8 +108,16 @@ pub fn read(json: &[u8]) -> Result<Parts> {
     let mut tokenizer = Tokenizer::new(model);
     // Before the added tokens, some of which are normalised when they are added.
     let part = |json: Option<&RawValue>| json.map(|json| value(json, MAX_PART)).transpose();
-    let [normalizer, pre_tokenizer, post_processor] =
+    let [mut normalizer, mut pre_tokenizer, post_processor] =
         [part(file.normalizer)?, part(file.pre_tokenizer)?, part(file.post_processor)?];
+    if let (Some(normalizer), Some(bert)) = (&mut normalizer, settings.bert) {
+        as_bert(normalizer, bert);
+    }
+    if let (Some(pre_tokenizer), Some(space)) = (&mut pre_tokenizer, settings.prefix_space)
+        && pre_tokenizer["type"] == "ByteLevel"
+    {
+        pre_tokenizer["add_prefix_space"] = space.into();
+    }
     tokenizer.with_normalizer(normalizer.as_ref().map(normalizer::read).transpose()?).map_err(refused)?;
     tokenizer.with_pre_tokenizer(pre_tokenizer.as_ref().map(pre_tokenizer::read).transpose()?);
     tokenizer.with_post_processor(post_processor.as_ref().map(post_processor::read).transpose()?);
@@ -107,7 +126,21 @@ pub fn read(json: &[u8]) -> Result<Parts> {
         model::Unknown::Id(id) => Some(id),
         model::Unknown::Token(token) => tokenizer.token_to_id(&token),
     });
-    Ok(Parts { tokenizer, unknown })
+    Ok(Parts { tokenizer, unknown, truncation: part(file.truncation)?.as_ref().and_then(truncation) })
+}
+
+/// Gives a normalizer of BERT's kind the settings that the class for its tokenizer has.
+fn as_bert(normalizer: &mut Value, bert: BertText) {
+    if normalizer["type"] == "BertNormalizer" {
+        normalizer["lowercase"] = bert.lower_case.into();
+        normalizer["strip_accents"] = bert.strip_accents.into();
+        normalizer["handle_chinese_chars"] = bert.chinese.into();
+    }
+}
+
+fn truncation(truncation: &Value) -> Option<Truncation> {
+    let length = usize::try_from(truncation["max_length"].as_u64()?).ok()?;
+    Some(Truncation { length, at_beginning: truncation["direction"] == "Left" })
 }
 
 fn added_token(token: &Value) -> Result<AddedToken> {

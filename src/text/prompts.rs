@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer};
+
 use crate::call::Role;
 
 /// Prompts by name, and the name of the default one.
 #[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
 pub struct Prompts {
-    #[serde(default, rename = "prompts")]
+    #[serde(default, rename = "prompts", deserialize_with = "or_none")]
     by_name: BTreeMap<String, Option<String>>,
     #[serde(default, rename = "default_prompt_name")]
     default: Option<String>,
@@ -20,6 +22,11 @@ pub struct Prompts {
     /// Whether pooling leaves the prompt out whatever the pooling configuration says.
     #[serde(skip)]
     pub unpooled: bool,
+}
+
+/// Null for no prompts.
+fn or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Prompts that a model's card asks for and its files do not hold: the beginnings of the model's name without its owner, then
@@ -78,6 +85,17 @@ impl Prompts {
     /// The prefix of a name.
     pub fn named(&self, name: &str) -> Option<&str> {
         self.by_name.get(name)?.as_deref()
+    }
+
+    /// The name of the default prompt, where it is the name of none. sentence-transformers has `query` and `document` in any case.
+    pub fn missing_default(&self) -> Option<&str> {
+        let is_there = |name: &&str| self.by_name.contains_key(*name) || ["query", "document"].contains(name);
+        self.default.as_deref().filter(|name| !is_there(name))
+    }
+
+    /// The default prompt; empty if there is none.
+    pub fn default_prompt(&self) -> &str {
+        self.prefix(Role::Plain)
     }
 
     /// The prefix for a role; empty if the model has none.

@@ -47,9 +47,9 @@ fn caught<T>(run: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| invalid("the tokenizer panicked; its file is damaged"))
 }
 
-/// Keeps the first `length` tokens, and nothing of the rest.
-fn cut(tokens: &mut Encoding, length: usize) {
-    tokens.truncate(length, 0, TruncationDirection::Right);
+/// Keeps `length` tokens, and nothing of the rest.
+fn cut(tokens: &mut Encoding, length: usize, from: TruncationDirection) {
+    tokens.truncate(length, 0, from);
     tokens.take_overflowing();
 }
 
@@ -68,6 +68,41 @@ fn long_words_are_unknown(tokenizer: &tokenizers::Tokenizer) -> bool {
             .any(|token| token.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
+/// What a model's files say of its tokenizer outside `tokenizer.json`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether texts are put into lower case before anything else: `do_lower_case` of `sentence_bert_config.json`.
+    pub lower_case: bool,
+    /// What transformers' class for BERT's tokenizer sets itself, whatever `tokenizer.json` says.
+    pub bert: Option<BertText>,
+    /// Whether a text that begins with a word gets a space in front; by default as `tokenizer.json` says.
+    pub prefix_space: Option<bool>,
+    /// Whether texts that are too long lose their beginning; by default as `tokenizer.json` says.
+    pub cuts_beginning: Option<bool>,
+    /// Whether white space at a text's end is dropped, as transformers' classes for SentencePiece tokenizers do, where the file
+    /// would make a token of it: it puts the mark for a space in front of what follows, and nothing splits off a last one.
+    pub trims_end: bool,
+    /// Whether the model is given the segment of each token, and not zeros.
+    pub segments: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (lower_case, trims_end, segments) = (false, false, true);
+        Self { lower_case, bert: None, prefix_space: None, cuts_beginning: None, trims_end, segments }
+    }
+}
+
+/// How BERT's tokenizer treats the characters of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BertText {
+    pub lower_case: bool,
+    /// As `lower_case` where nothing is said.
+    pub strip_accents: Option<bool>,
+    /// Whether each Chinese character is a word.
+    pub chinese: bool,
+}
+
 /// A tokenizer with this model's length limit.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
@@ -77,6 +112,10 @@ pub struct Tokenizer {
     lower_case: bool,
     /// Whether each word of more than a few thousand letters is one unknown token, and spaces are none.
     long_words_are_unknown: bool,
+    trims_end: bool,
+    /// The end at which a text that is too long is cut.
+    cut_from: TruncationDirection,
+    segments: bool,
     unknown: Option<u32>,
     id_bound: u64,
 }
@@ -84,8 +123,10 @@ pub struct Tokenizer {
 /// What a tokenizer is used for, which decides the special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Words alone.
+    /// Words alone, as Model2Vec reads them.
     Words,
+    /// Words alone, as sentence-transformers' table of vectors reads them.
+    Table,
     /// One text.
     Text,
     /// Two texts.
@@ -110,15 +151,31 @@ pub enum PairLimit {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`. `max_tokens` counts special tokens; `lower_case` is `do_lower_case` of `sentence_bert_config.json`.
-    pub fn from_bytes(json: &[u8], max_tokens: usize, lower_case: bool, form: Form) -> Result<Self> {
-        let Parts { tokenizer: inner, unknown } = caught(|| parts::read(json))??;
+    /// Reads `tokenizer.json`. `max_tokens` counts special tokens.
+    pub fn from_bytes(json: &[u8], max_tokens: usize, settings: &Settings, form: Form) -> Result<Self> {
+        let Parts { tokenizer: inner, unknown, truncation } = caught(|| parts::read(json, settings))??;
+        let cuts_beginning = settings.cuts_beginning.unwrap_or_else(|| truncation.is_some_and(|cut| cut.at_beginning));
+        // sentence-transformers' own tables are cut as the file says; all others by the model's limit.
+        let max_tokens = match (form, truncation) {
+            (Form::Table, Some(truncation)) => max_tokens.min(truncation.length),
+            _ => max_tokens,
+        };
         let largest = inner.get_vocab(true).into_values().max();
         let id_bound = largest.map_or(0, |id| u64::from(id) + 1);
         let long_words_are_unknown = long_words_are_unknown(&inner);
-        let tokenizer = Self { inner, max_tokens, lower_case, long_words_are_unknown, unknown, id_bound };
+        let tokenizer = Self {
+            inner,
+            max_tokens,
+            lower_case: settings.lower_case,
+            long_words_are_unknown,
+            trims_end: settings.trims_end,
+            cut_from: if cuts_beginning { TruncationDirection::Left } else { TruncationDirection::Right },
+            segments: settings.segments,
+            unknown,
+            id_bound,
+        };
         let special = match form {
-            Form::Words => 0,
+            Form::Words | Form::Table => 0,
             Form::Text | Form::Pair => tokenizer.special(form == Form::Pair),
         };
         if max_tokens <= special {
@@ -154,7 +211,7 @@ impl Tokenizer {
         let room = self.max_tokens.saturating_sub(self.special(false));
         let (mut tokens, more) = self.first_tokens(text, room)?;
         let truncated = more || tokens.len() > room;
-        cut(&mut tokens, room);
+        cut(&mut tokens, room, self.cut_from);
         self.finished(tokens, None, truncated)
     }
 
@@ -165,7 +222,9 @@ impl Tokenizer {
         self.finished(Encoding::from_tokens(vec![token], 0), None, false)
     }
 
+    /// A text as the tokenizer is given it.
     fn cased<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let text = if self.trims_end { text.trim_end() } else { text };
         if self.lower_case { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) }
     }
 
@@ -182,7 +241,8 @@ impl Tokenizer {
     /// The tokens of a text without special ones, or so many of them and then whether there are
     /// more: of a long text only as much is tokenized as these depend on.
     fn first_tokens(&self, text: &str, wanted: usize) -> Result<(Encoding, bool)> {
-        if wanted > head::MOST {
+        // Of a text that loses its beginning the last tokens are wanted, which depend on all before.
+        if wanted > head::MOST || self.cut_from == TruncationDirection::Left {
             return self.tokens(text).map(|tokens| (tokens, false));
         }
         self.tokens_of_heads(text, wanted, head::first_length(wanted))
@@ -197,10 +257,10 @@ impl Tokenizer {
             }
             let head = self.cased(&head);
             let mut tokens = guarded(|| self.inner.encode(&*head, false))?;
-            let settled = head.len() - head::MARGIN;
+            let settled = head.len().saturating_sub(head::MARGIN);
             let count = tokens.get_offsets().iter().take_while(|(_, end)| *end <= settled).count();
             if count > wanted {
-                cut(&mut tokens, wanted);
+                cut(&mut tokens, wanted, TruncationDirection::Right);
                 return Ok((tokens, true));
             }
             if length >= head::MOST {
@@ -221,7 +281,7 @@ impl Tokenizer {
         let encoding = guarded(|| self.inner.post_process(tokens, pair, true))?;
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
-            type_ids: encoding.get_type_ids().to_vec(),
+            type_ids: if self.segments { encoding.get_type_ids().to_vec() } else { vec![0; encoding.len()] },
             unpooled: 0,
             truncated,
         })
@@ -251,7 +311,7 @@ impl Tokenizer {
                     max_length,
                     strategy: TruncationStrategy::LongestFirst,
                     stride: 0,
-                    direction: TruncationDirection::Right,
+                    direction: self.cut_from,
                 };
                 let (cut, cut_pair) = guarded(|| truncate_encodings(first, Some(second), &rule))?;
                 (first, second) = (cut, cut_pair.unwrap_or_default());
@@ -260,8 +320,8 @@ impl Tokenizer {
                 second.take_overflowing();
             }
             PairLimit::First(most) => {
-                cut(&mut first, most.min(max_length));
-                cut(&mut second, max_length - first.len());
+                cut(&mut first, most.min(max_length), self.cut_from);
+                cut(&mut second, max_length - first.len(), self.cut_from);
             }
         }
         let truncated = !whole || lengths != (first.len(), second.len());
@@ -276,7 +336,12 @@ impl Tokenizer {
         let head = text.char_indices().nth(characters).map_or(text, |(end, _)| &text[..end]);
         let (encoding, more) = self.first_tokens(head, self.max_tokens)?;
         let kept = encoding.len().min(self.max_tokens);
-        let ids: Vec<u32> = encoding.get_ids()[..kept].iter().copied().filter(|&id| Some(id) != unknown).collect();
+        let from = match self.cut_from {
+            TruncationDirection::Left => encoding.len() - kept,
+            TruncationDirection::Right => 0,
+        };
+        let ids =
+            encoding.get_ids()[from..][..kept].iter().copied().filter(|&id| Some(id) != unknown).collect::<Vec<_>>();
         let truncated = more || head.len() < text.len() || kept < encoding.len();
         Ok(Encoded { type_ids: vec![0; ids.len()], ids, unpooled: 0, truncated })
     }
@@ -350,7 +415,7 @@ mod tests {
         for fixture in ["bert-tiny", "distilbert", "xlmr", "t5", "modernbert", "gte-en", "splade-bert"] {
             let path = format!("{}/tests/fixtures/{fixture}/tokenizer.json", env!("CARGO_MANIFEST_DIR"));
             let json = std::fs::read(&path).expect(&path);
-            let tokenizer = Tokenizer::from_bytes(&json, 512, false, Form::Text).expect(&path);
+            let tokenizer = Tokenizer::from_bytes(&json, 512, &Settings::default(), Form::Text).expect(&path);
             for (number, parts) in kinds.iter().enumerate() {
                 let text = numbers.text(24_000, parts);
                 let all = tokenizer.tokens(&text).expect("few enough bytes");
@@ -373,7 +438,7 @@ mod tests {
     fn a_text_of_any_length_is_tokens_or_an_error() {
         let path = format!("{}/tests/fixtures/bert-tiny/tokenizer.json", env!("CARGO_MANIFEST_DIR"));
         let json = std::fs::read(&path).expect(&path);
-        let tokenizer = Tokenizer::from_bytes(&json, 64, false, Form::Text).expect(&path);
+        let tokenizer = Tokenizer::from_bytes(&json, 64, &Settings::default(), Form::Text).expect(&path);
         for part in ["a ", ".", "x", " ", "天"] {
             let text = part.repeat((8 << 20) / part.len());
             let encoded = tokenizer.encode("", &text, true).expect(part);

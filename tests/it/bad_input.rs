@@ -1,6 +1,6 @@
 //! Broken models and bad texts: each gets its code, none a panic, and what comes after works.
 
-use crate::common::{Dense as _, Memory, encode, load, tiny};
+use crate::common::{Dense as _, Memory, encode, fixture, load, set, tiny};
 use serde_json::{Value, json};
 use wick_embed::{Code, Device, Embedder, EncodeOptions, LoadOptions, Role, Watch, platform::native::block_on};
 
@@ -67,7 +67,7 @@ fn every_broken_model_gets_its_code() {
         (Code::InvalidConfig, "config.json", with_config("num_attention_heads", 5.into())),
         (Code::InvalidConfig, "config.json", with_config("layer_norm_eps", "small".into())),
         (Code::UnsupportedModel, "config.json", with_config("model_type", "gpt2".into())),
-        (Code::UnsupportedModel, "config.json", with_config("hidden_act", "mish".into())),
+        (Code::UnsupportedModel, "config.json", with_config("hidden_act", "quick_gelu".into())),
         (Code::UnsupportedModel, "config.json", with_config("position_embedding_type", "relative_key".into())),
         (Code::WrongShape, "embeddings.word_embeddings.weight", with_config("vocab_size", 100.into())),
         (Code::InvalidTokenizer, "tokenizer.json", with("tokenizer.json", |_| html())),
@@ -338,29 +338,6 @@ fn a_cut_is_reported_by_tokenizers_with_and_without_special_tokens() {
         let empty = encode(&embedder, &["", "is"]);
         assert_eq!(empty.vectors().row(0).iter().all(|&value| value == 0.0), special == 0);
     }
-}
-
-/// The files of a fixture.
-fn fixture(name: &str) -> Memory {
-    fn add(files: &mut Memory, folder: &std::path::Path, below: &str) {
-        for entry in std::fs::read_dir(folder).expect("a fixture") {
-            let path = entry.expect("an entry").path();
-            let name = format!("{below}{}", path.file_name().and_then(|name| name.to_str()).expect("UTF-8"));
-            match path.is_dir() {
-                true => add(files, &path, &format!("{name}/")),
-                false => drop(files.insert(name, std::fs::read(&path).expect("readable").into())),
-            }
-        }
-    }
-    let mut files = Memory::new();
-    add(&mut files, &crate::common::path(&format!("tests/fixtures/{name}")), "");
-    files
-}
-
-fn set(files: &mut Memory, file: &str, change: impl FnOnce(&mut Value)) {
-    let mut value: Value = serde_json::from_slice(&files[file]).expect("JSON");
-    change(&mut value);
-    files.insert(file.to_owned(), value.to_string().into_bytes().into());
 }
 
 /// Renames a tensor in the header, so that it is missing.

@@ -75,6 +75,29 @@ pub fn load(files: &Memory) -> Result<Embedder, Error> {
     block_on(Embedder::load(files, &LoadOptions::default(), &()))
 }
 
+/// The files of a fixture.
+pub fn fixture(name: &str) -> Memory {
+    fn add(files: &mut Memory, folder: &std::path::Path, below: &str) {
+        for entry in std::fs::read_dir(folder).expect("a fixture") {
+            let entry = entry.expect("an entry").path();
+            let name = format!("{below}{}", entry.file_name().and_then(|name| name.to_str()).expect("UTF-8"));
+            match entry.is_dir() {
+                true => add(files, &entry, &format!("{name}/")),
+                false => drop(files.insert(name, std::fs::read(&entry).expect("readable").into())),
+            }
+        }
+    }
+    let mut files = Memory::new();
+    add(&mut files, &path(&format!("tests/fixtures/{name}")), "");
+    files
+}
+
+pub fn set(files: &mut Memory, file: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut value: serde_json::Value = serde_json::from_slice(&files[file]).expect("JSON");
+    change(&mut value);
+    files.insert(file.to_owned(), value.to_string().into_bytes().into());
+}
+
 /// Component-wise largest difference.
 pub fn difference(left: &[f32], right: &[f32]) -> f32 {
     assert_eq!(left.len(), right.len());

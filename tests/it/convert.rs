@@ -138,8 +138,8 @@ fn shards_become_one_file_and_stages_go_along() {
     map.insert("unused".to_owned(), "b.safetensors".into());
     let index = serde_json::json!({ "weight_map": map }).to_string();
     fs::write(folder.join("model.safetensors.index.json"), index).expect("written");
-    let modules = r#"[{"path": "", "type": "x.Transformer"}, {"path": "1_Pooling", "type": "x.Pooling"},
-                      {"path": "2_Dense", "type": "x.Dense"}]"#;
+    let modules = r#"[{"path": "", "type": "sentence_transformers.models.Transformer"}, {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+                      {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]"#;
     let dense = r#"{"in_features": 32, "out_features": 1, "bias": false, "activation_function": "torch.nn.Identity"}"#;
     for (file, text) in [
         ("modules.json", modules),

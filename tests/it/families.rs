@@ -6,6 +6,7 @@ use crate::common::{Dense as _, Memory, difference, json, path, read};
 use serde_json::Value;
 use wick_embed::{
     Code, Device, Dtype, Embedder, EncodeOptions, LoadOptions, Output, RerankOptions, Reranker, Role, SparseVector,
+    Watch,
     platform::{
         Files,
         native::{Directory, FileBody, block_on},
@@ -64,6 +65,16 @@ impl Files for Named {
     }
 }
 
+/// Hears what a load warns of, which for models as their libraries write them is nothing.
+#[derive(Default)]
+struct Warned(std::sync::Mutex<Vec<String>>);
+
+impl Watch for Warned {
+    fn warned(&self, message: &str) {
+        self.0.lock().expect("sound").push(message.to_owned());
+    }
+}
+
 struct Check {
     fixture: String,
     device: Device,
@@ -96,10 +107,12 @@ impl Check {
         let renormalize = options.dimensions.is_some() && options.normalize.is_none();
         // The name that SparseEncoder has for it.
         let top_k = case["options"]["maxActive"].as_u64().map(|count| count as usize);
-        let embedder = match block_on(Embedder::load(&self.files(folder), &options, &())) {
+        let warned = Warned::default();
+        let embedder = match block_on(Embedder::load(&self.files(folder), &options, &warned)) {
             Ok(embedder) => embedder,
             Err(error) => return self.failures.push(format!("{}: case {index}: {error}", self.fixture)),
         };
+        self.failures.extend(warned.0.into_inner().expect("sound"));
         let role: Role = case["role"].as_str().expect("a role").parse().expect("a role");
         let texts = strings(&case["texts"]);
         // For a document sentence-transformers means to fall back to the prompt "passage", but 6.2 always finds an empty
@@ -151,10 +164,12 @@ impl Check {
             None => RerankOptions::default(),
         };
         options.device = self.device;
-        let reranker = match block_on(Reranker::load(&self.files(folder), &options, &())) {
+        let warned = Warned::default();
+        let reranker = match block_on(Reranker::load(&self.files(folder), &options, &warned)) {
             Ok(reranker) => reranker,
             Err(error) => return self.failures.push(format!("{}: rerank {index}: {error}", self.fixture)),
         };
+        self.failures.extend(warned.0.into_inner().expect("sound"));
         let (query, documents) = (case["query"].as_str().expect("a query"), strings(&case["documents"]));
         let ranked = block_on(reranker.rerank(query, &documents, None, &())).expect("valid texts");
         assert!(ranked.is_sorted_by(|a, b| a.score >= b.score));
@@ -217,7 +232,7 @@ fn every_fixture(devices: &[Device]) {
         fixtures += 1;
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(fixtures >= 15, "only {fixtures} fixtures were found");
+    assert!(fixtures >= 19, "only {fixtures} fixtures were found");
 }
 
 /// The scores of pairs that FlagEmbedding's own code gives, of every kind and mixed.
@@ -288,6 +303,18 @@ fn static_models_equal_the_python_program() {
         nested.insert("modules.json".into(), modules.as_bytes().into());
         let nested = block_on(Embedder::load(&nested, &LoadOptions::default(), &())).expect("valid");
         assert_eq!(crate::common::encode(&nested, &texts).dense, output.dense, "{name}");
+        // `StaticModel(vectors, tokenizer).save_pretrained` names no type, with a list of stages or without.
+        let mut config: Value = serde_json::from_slice(&files["config.json"]).expect("JSON");
+        config.as_object_mut().expect("an object").remove("model_type");
+        config["embedding_dtype"] = "float32".into();
+        let mut untyped = files.clone();
+        untyped.insert("config.json".into(), config.to_string().into_bytes().into());
+        let modules = r#"[{"path": ".", "type": "sentence_transformers.models.StaticEmbedding"}]"#;
+        for modules in [None, Some(modules)] {
+            untyped.extend(modules.map(|modules| ("modules.json".to_owned(), modules.as_bytes().into())));
+            let untyped = block_on(Embedder::load(&untyped, &LoadOptions::default(), &())).expect("valid");
+            assert_eq!(crate::common::encode(&untyped, &texts).dense, output.dense, "{name}");
+        }
     }
 }
 

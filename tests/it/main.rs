@@ -21,4 +21,5 @@ mod providers;
 mod recorded;
 #[cfg(all(feature = "serve", unix))]
 mod serve;
+mod settings;
 mod structure;

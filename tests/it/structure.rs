@@ -29,15 +29,13 @@ const LAYERS: &[&[&str]] = &[
 
 /// Uses that the layers do not allow, each with its reason.
 const ALLOWED: &[(&str, &str)] = &[
-    ("weights", "ops"),      // the loader packs tensors through the contract
-    ("remote", "embedder"),  // makes its remote counterpart
-    ("remote", "rerank"),    // as above
-    ("distill", "embedder"), // the files of a model's stages
-    ("convert", "embedder"), // as above
-    ("encoder", "text"),     // a batch is what the forward reads
-    ("model", "head"),       // a pipeline's files describe its head
-    ("model", "hub"),        // paths found in a model's files are checked as addresses are
-    ("platform", "hub"),     // an address becomes a request
+    ("weights", "ops"),     // the loader packs tensors through the contract
+    ("remote", "embedder"), // makes its remote counterpart
+    ("remote", "rerank"),   // as above
+    ("encoder", "text"),    // a batch is what the forward reads
+    ("model", "head"),      // a pipeline's files describe its head
+    ("model", "hub"),       // paths found in a model's files are checked as addresses are
+    ("platform", "hub"),    // an address becomes a request
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

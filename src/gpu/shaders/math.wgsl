@@ -52,6 +52,17 @@ fn activated(x: vec4<f32>, activation: u32) -> vec4<f32> {
             // The exponential bounds its argument, which may drop a NaN.
             return select(y, x, is_nan(x));
         }
+        case 6u: {
+            return select(1.0 / (exponential(-x) + 1.0), x, is_nan(x));
+        }
+        case 7u: {
+            return select(x, x * 0.01, x < vec4<f32>());
+        }
+        case 8u: { // x tanh(ln(1 + e^x)), as kernels/math.rs
+            let e = exponential(min(x, vec4<f32>(30.0)));
+            let n = e * (e + 2.0);
+            return x * (n / (n + 2.0));
+        }
         default: {
             return x;
         }

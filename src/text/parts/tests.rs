@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
+use crate::text::Settings;
+
 /// Words, marks, digits, scripts, spaces and a special token, for whatever cuts them.
 const TEXT: &str =
     "Ünïcode's  hello_world\t[SEP] 3.14, «ça»…  汉字かなカナ한 - —!?\u{a0}e\u{301} ﬁ ½ \n  we'll <mask>🙂 end ";
@@ -23,7 +25,7 @@ fn file(changes: &Value) -> String {
 
 /// Reads a file in both ways, and compares what they are and what they make of a text. Whether it was accepted.
 fn same(json: &str) -> bool {
-    let ours = super::read(json.as_bytes()).map(|parts| parts.tokenizer);
+    let ours = super::read(json.as_bytes(), &Settings::default()).map(|parts| parts.tokenizer);
     // The crate panics at some.
     let theirs = std::panic::catch_unwind(|| Tokenizer::from_bytes(json).ok()).ok().flatten();
     match (ours, theirs) {
@@ -209,7 +211,7 @@ fn merges_that_make_no_piece_are_refused() {
         (["a", "c"], ""),   // of a piece that is none
     ] {
         let json = file(&model(merge, prefix));
-        let error = super::read(json.as_bytes()).err().unwrap_or_else(|| panic!("{json}"));
+        let error = super::read(json.as_bytes(), &Settings::default()).err().unwrap_or_else(|| panic!("{json}"));
         assert_eq!(error.code(), crate::error::Code::InvalidTokenizer);
     }
 }
@@ -235,7 +237,7 @@ fn what_is_larger_than_any_part_is_refused_without_being_read() {
     let numbers = "0,".repeat(super::MAX_PART);
     for part in ["added_tokens", "normalizer", "pre_tokenizer", "post_processor"] {
         let json = file(&json!({ part: "here" })).replace("\"here\"", &format!("[{numbers}0]"));
-        let error = super::read(json.as_bytes()).err().expect("refused");
+        let error = super::read(json.as_bytes(), &Settings::default()).err().expect("refused");
         assert!(error.message().contains("more than") || part == "added_tokens", "{part}: {error}");
     }
 }
