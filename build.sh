@@ -302,7 +302,18 @@ add_module() {
 pkg() {
   wasm
   assemble "${MODULES[*]}"
-  cp README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT pkg/
+  texts
+}
+
+# What is to be read in the package. npm's page has no relative links, and what README points at comes with the package.
+texts() {
+  local version
+  version=$(node -p 'require("./pkg/package.json").version')
+  rm -rf pkg/docs
+  cp -r docs pkg/
+  sed -E "s#\]\(docs/#](https://unpkg.com/wick-embed@$version/docs/#g; s#\[([^]]*)\]\(tests/[^)]*\)#\1#g" README.md >pkg/README.md
+  cp CHANGELOG.md LICENSE-APACHE LICENSE-MIT pkg/
+  node tools/notices.mjs >pkg/THIRD-PARTY-NOTICES.txt
 }
 
 # The demo page with what is built so far, into build/site.

@@ -3,7 +3,6 @@
 import { BM25Base } from "./bm25.js";
 import { EmbedderBase } from "./embedder.js";
 import { host } from "./host.node.js";
-import { part } from "./model.js";
 import { RerankerBase } from "./reranker.js";
 import type { RemoteEmbedder, RemoteReranker } from "./remote.js";
 import type {
@@ -40,8 +39,7 @@ export class Embedder extends EmbedderBase {
    * before the first call. A key in a page is seen by whoever opens it: see `docs/providers.md`.
    */
   static async remote(provider: Provider, options: RemoteEmbedderOptions = {}): Promise<RemoteEmbedder> {
-    // Loaded only when asked for.
-    return (await part(import("./remote.js"))).RemoteEmbedder.open(host, provider, options);
+    return (await host.remote()).RemoteEmbedder.open(host, provider, options);
   }
 }
 
@@ -53,7 +51,7 @@ export class Reranker extends RerankerBase {
 
   /** As {@link Embedder.remote}: Cohere, Voyage, Jina or text-embeddings-inference. */
   static async remote(provider: Provider, options: RemoteRerankerOptions = {}): Promise<RemoteReranker> {
-    return (await part(import("./remote.js"))).RemoteReranker.open(host, provider, options);
+    return (await host.remote()).RemoteReranker.open(host, provider, options);
   }
 }
 

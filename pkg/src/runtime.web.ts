@@ -1,4 +1,4 @@
-/** What the engine needs from a browser. */
+/** What the engine, and whoever calls it, needs from a browser. */
 
 import type { Runtime } from "./runtime.js";
 
@@ -21,3 +21,9 @@ export const runtime: Runtime = {
     };
   },
 };
+
+/** Makes an address absolute; undefined for what is none. */
+export function resolve(address: string): string | undefined {
+  const isAddress = /^([a-z][a-z0-9+.-]*:|\/|\.\.?\/)/i.test(address);
+  return isAddress ? new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href).href : undefined;
+}

@@ -6,5 +6,6 @@ import { helpers } from "./helpers.node.js";
 import type { Request } from "./protocol.js";
 import { workerRuntime } from "./runtime.node.js";
 
-const engine = new EngineHost(workerRuntime, (reply, transfer) => parentPort?.postMessage(reply, transfer), helpers);
+const reference = () => import("./reference.js");
+const engine = new EngineHost(workerRuntime, (reply, transfer) => parentPort?.postMessage(reply, transfer), { helpers, reference });
 parentPort?.on("message", (request: Request) => engine.receive(request));
