@@ -11,6 +11,7 @@ import type { RemoteEmbedder, RemoteReranker } from "./remote.js";
 import type {
   Bm25FitOptions,
   Bm25LoadOptions,
+  Bm25Statistics,
   LoadOptions,
   Provider,
   RemoteEmbedderOptions,
@@ -65,7 +66,7 @@ export class BM25 extends BM25Base {
   }
 
   /** Reads what was saved: JSON as a string or object, or where it is. The analyzer must be the one of the fit. */
-  static async load(json: string | object | URL | Blob, options: Bm25LoadOptions = {}): Promise<BM25> {
+  static async load(json: Bm25Statistics, options: Bm25LoadOptions = {}): Promise<BM25> {
     return new BM25(...(await BM25.loaded(host, json, options)));
   }
 }

@@ -245,6 +245,9 @@ export interface Bm25Parameters {
 
 export interface Bm25FitOptions extends Bm25Parameters, EngineOptions {}
 
+/** Saved statistics: JSON as a string, an object or a file, or where it is. */
+export type Bm25Statistics = string | object | URL | Blob;
+
 export interface Bm25LoadOptions extends EngineOptions {
   /** The one of the fit; `{ kind: "nltk", language: "en" }` by default. */
   analyzer?: Analyzer;
