@@ -1,4 +1,4 @@
-/** Candle in a module of its own, and its glue. Both are loaded only when they are asked for: each is as large as the engine's. */
+/** Candle in a module of its own, and its glue. The module is fetched only when it is asked for: it is larger than the engine's. */
 
 export * as glue from "./wick_reference.js";
 

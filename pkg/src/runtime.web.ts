@@ -3,7 +3,7 @@
 import type { Runtime } from "./runtime.js";
 
 export const runtime: Runtime = {
-  fetch: (url, init) => fetch(url, init),
+  fetch: (url, init) => (/^[a-z]+-extension:/.test(url) ? fromExtension(url, init) : fetch(url, init)),
 
   onTrap(listener) {
     const seen = (event: Event, error: unknown) => {
@@ -21,6 +21,16 @@ export const runtime: Runtime = {
     };
   },
 };
+
+/** A file that an extension brings. One that is not there is no answer but a failed request, and there is no network that could fail. */
+async function fromExtension(url: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, init);
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    return new Response(null, { status: 404 });
+  }
+}
 
 /** Makes an address absolute; undefined for what is none. */
 export function resolve(address: string): string | undefined {
