@@ -61,6 +61,26 @@ test("the package holds what it should and nothing else", () => {
   }
 });
 
+test("the worker and wick-embed/local load no parts later: bundlers split no worker, and a service worker may not", () => {
+  const folder = join(project, "node_modules/wick-embed/dist");
+  /** All scripts that one imports, and those that it would load later. */
+  const graph = (entry) => {
+    const [seen, later] = [new Set([entry]), []];
+    for (const file of seen) {
+      const text = readFileSync(join(folder, file), "utf8").replace(/\/\*[^]*?\*\/|^ *\/\/.*$/gm, "");
+      for (const [, name] of text.matchAll(/^(?:import|export)\b[^;]*?"\.\/([^"]+)";/gm)) seen.add(name);
+      later.push(...[...text.matchAll(/\bimport\(.*/g)].map(([found]) => `${file}: ${found}`));
+    }
+    return { seen, later };
+  };
+  for (const entry of ["worker.js", "local.js"]) {
+    const { seen, later } = graph(entry);
+    assert.ok(seen.has("wick_embed.js"), `${[...seen]}`);
+    assert.deepEqual(later, []);
+  }
+  assert.ok(graph("index.js").later.length > 0, "those of a page are seen");
+});
+
 test("the entries differ only in where they compute", () => {
   const [browser, node, local] = ["index", "node", "local"].map((entry) =>
     readFileSync(path(`pkg/src/${entry}.ts`), "utf8").replace(/^\/\*\*[^]*?\*\/\n/, "").replace(/"\.\/host\.\w+\.js"/, "HOST"),
