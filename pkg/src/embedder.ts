@@ -33,22 +33,25 @@ export abstract class TextEmbedder extends Model {
     this.outputs = Object.freeze(outputs);
   }
 
-  /** One result per text, in their order. With the model's default prompt, if it names one. */
+  /** All vectors of a kind in one array. */
   encode(texts: readonly string[], options: FlatEncodeOptions): Promise<FlatOutput>;
+  /** One result per text, in their order. With the model's default prompt, if it names one. */
   encode(texts: readonly string[], options?: EncodeOptions): Promise<Output>;
   encode(texts: readonly string[], options: EncodeOptions | FlatEncodeOptions = {}): Promise<Output | FlatOutput> {
     return this.#encode(texts, "plain", options);
   }
 
-  /** As {@link encode}, with the model's prompt for queries, or as the provider marks them. */
+  /** All vectors of a kind in one array. */
   encodeQueries(texts: readonly string[], options: FlatEncodeOptions): Promise<FlatOutput>;
+  /** As {@link encode}, with the model's prompt for queries, or as the provider marks them. */
   encodeQueries(texts: readonly string[], options?: EncodeOptions): Promise<Output>;
   encodeQueries(texts: readonly string[], options: EncodeOptions | FlatEncodeOptions = {}): Promise<Output | FlatOutput> {
     return this.#encode(texts, "query", options);
   }
 
-  /** As {@link encode}, with the model's prompt for documents, or as the provider marks them. */
+  /** All vectors of a kind in one array. */
   encodeDocuments(texts: readonly string[], options: FlatEncodeOptions): Promise<FlatOutput>;
+  /** As {@link encode}, with the model's prompt for documents, or as the provider marks them. */
   encodeDocuments(texts: readonly string[], options?: EncodeOptions): Promise<Output>;
   encodeDocuments(texts: readonly string[], options: EncodeOptions | FlatEncodeOptions = {}): Promise<Output | FlatOutput> {
     return this.#encode(texts, "document", options);

@@ -97,6 +97,7 @@ function located(error: unknown, source: ResolvedSource): unknown {
   if (!(error instanceof WickError) || source.kind === "files") return error;
   const denied = error.code === "http" && /\b40[13]\b/.test(error.message);
   if (!["missing_file", "invalid_json"].includes(error.code) && !denied) return error;
+  if (source.kind === "base" && error.message.includes(source.url)) return error;
   const more =
     source.kind === "base"
       ? `below ${source.url}`
