@@ -103,7 +103,10 @@ setup_node() {
 # With the standard library's source, of which the builds with threads are made.
 setup_wasm() { setup_rust; SETUP_WASM_WITH_SRC=1 tools/setup-wasm-target.sh; }
 
-setup_browser() { has chromium || apt_install chromium; }
+setup_browser() {
+  has chromium || apt_install chromium
+  has firefox-esr || ! has apt-get || apt_install firefox-esr
+}
 
 # Runs npm ci when the lock file changed since the last time.
 npm_ci() {
@@ -417,7 +420,6 @@ test_() {
 # What the engine's two builds do in each browser, WebKit too.
 browsers() {
   setup
-  has firefox-esr || apt_install firefox-esr
   has WebKitWebDriver || apt_install webkit2gtk-driver xvfb
   pkg
   WICK_BROWSERS=all node --test tests/web/browsers.test.mjs

@@ -26,6 +26,8 @@ export class Client {
   #channel: Channel | undefined;
   /** Why no further call is possible. */
   #closed: WickError | undefined;
+  /** Whether the engine still writes files to the cache. */
+  #keeping = false;
   #next = 0;
 
   private constructor() {}
@@ -35,7 +37,10 @@ export class Client {
     try {
       client.#channel = await connect(
         (reply) => client.#receive(reply),
-        (cause) => client.#close(isFailure(cause) ? new WickError(cause) : new WickError(crashed(cause), cause)),
+        (cause) => {
+          client.#keeping = false;
+          client.#close(isFailure(cause) ? new WickError(cause) : new WickError(crashed(cause), cause));
+        },
       );
     } catch (cause) {
       if (cause instanceof WickError) throw cause;
@@ -93,14 +98,26 @@ export class Client {
   #close(reason: WickError): void {
     if (this.#closed) return;
     this.#closed = reason;
-    this.#channel?.close();
-    for (const pending of [...this.#pending.values()]) pending.reject(reason);
+    for (const [id, pending] of [...this.#pending]) {
+      if (this.#keeping) this.#channel?.post({ id, abort: true });
+      pending.reject(reason);
+    }
+    // The engine that ends takes with it what it has not written yet.
+    if (!this.#keeping) this.#channel?.close();
   }
 
   #receive(reply: Reply): void {
+    if ("kept" in reply) {
+      this.#keeping = false;
+      if (this.#closed) this.#channel?.close();
+      return;
+    }
     const pending = this.#pending.get(reply.id);
     if (!pending) return; // Given up on: aborted or disposed.
-    if ("done" in reply) pending.resolve(reply.done);
+    if ("done" in reply) {
+      if (typeof reply.done === "object" && "keeping" in reply.done && reply.done.keeping) this.#keeping = true;
+      pending.resolve(reply.done);
+    }
     else if ("failed" in reply) pending.reject(new WickError(reply.failed));
     else report(pending.onProgress, reply.progress);
   }

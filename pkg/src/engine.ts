@@ -2,9 +2,10 @@
 
 import { crashed } from "./compile.js";
 import { isFailure, type Failure } from "./errors.js";
-import { startHelpers, threadsWanted, type Helpers } from "./helpers.js";
+import { threadsWanted, type Helpers } from "./helpers.js";
 import { start, type Kind, type LoadReference, type Started } from "./module.js";
 import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
+import { requests } from "./requests.js";
 import type { Runtime } from "./runtime.js";
 import type { Device } from "./types.js";
 import type { Bm25Engine, EmbedderEngine, RerankerEngine } from "./wick_embed.js";
@@ -31,6 +32,8 @@ export class EngineHost {
   #started: Started | undefined;
   /** What the first call loaded. */
   #model: EmbedderEngine | RerankerEngine | Bm25Engine | undefined;
+  /** Resolves when the files of the model are kept. */
+  #kept: Promise<unknown> | undefined;
   /** Loads the model again, where a GPU may be lost that alone holds its weights. */
   #reload: ((device: Device, abort: AbortController) => Promise<unknown>) | undefined;
 
@@ -53,6 +56,8 @@ export class EngineHost {
       try {
         const answer = await this.#run(id, request.call, abort);
         this.#send({ id, done: answer }, buffers(answer));
+        void this.#kept?.then(() => this.#send({ id, kept: true }, []));
+        this.#kept = undefined;
       } catch (error) {
         this.#send({ id, failed: this.#failure(error) }, []);
       } finally {
@@ -131,12 +136,12 @@ export class EngineHost {
     // Where the GPU computes alone there is nothing for threads to do, and Candle has none in a page.
     const threads = onGpu || reference ? 1 : threadsWanted(this.#helpers, call.options.threads);
     const { glue, module, memory } = await this.#start(call.wasm, reference ? "reference" : "engine");
-    const helpers = this.#helpers && memory && threads > 1 ? startHelpers(this.#helpers, threads - 1, { module, memory }) : 0;
-    const fetch = (url: string, init: RequestInit) => this.#runtime.fetch(url, headers ? { ...init, headers } : init);
+    const helpers = this.#helpers && memory && threads > 1 ? this.#helpers.start(threads - 1, { module, memory }) : 0;
+    const access = { fetch: requests((url, init) => this.#runtime.fetch(url, init), headers), ownHeaders: headers !== undefined, cache };
     const on = async (device: Device | undefined, progress: Progress | undefined, abort: AbortController) => {
       const options = { ...call.options, threads, ...(device && { device }) };
       // A load that fails aborts what it has under way: a controller serves one load.
-      const model = await glue[kind].load(source, options, cache, fetch, progress, following(abort));
+      const model = await glue[kind].load(source, options, access, progress, following(abort));
       this.#model?.free();
       this.#model = model;
       this.#reload = (model.describe() as { device: Device }).device === "webgpu" ? (device, abort) => on(device, undefined, abort) : undefined;
@@ -147,7 +152,8 @@ export class EngineHost {
       warn(error, "the processor computes instead");
       return on("wasm", progress, abort);
     });
-    return { ...model.describe(), threads: 1 + (await helpers) };
+    this.#kept = model.kept;
+    return { ...model.describe(), threads: 1 + (await helpers), keeping: this.#kept !== undefined };
   }
 
   /** Computes. Where the GPU was lost or full the model is loaded again, for a GPU if there is one, and the call is made once more. */

@@ -3,18 +3,23 @@
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import type { Connect } from "./client.js";
+import { asksForHelpers, Crew, type Helper } from "./crew.js";
 import { part, type Host } from "./model.js";
 import { invalid } from "./options.js";
-import type { Reply } from "./protocol.js";
+import type { HelperStart, HelpersReply, HelpersRequest, Reply } from "./protocol.js";
 import { runtime } from "./runtime.node.js";
 
+const startWorker = () => new Worker(new URL("./worker.node.js", import.meta.url));
+
 const worker: Connect = async (onReply, onCrash) => {
-  const worker = new Worker(new URL("./worker.node.js", import.meta.url));
+  const worker = startWorker();
+  const crew = new Crew(hire);
   let waiting = 0;
-  worker.on("message", (reply: Reply) => {
+  worker.on("message", async (message: Reply | HelpersRequest) => {
+    if (asksForHelpers(message)) return worker.postMessage({ joined: await crew.start(message) } satisfies HelpersReply);
     // A program ends when nothing is under way, whether or not it disposed of the embedder.
-    if (!("progress" in reply) && --waiting === 0) worker.unref();
-    onReply(reply);
+    if (("done" in message || "failed" in message) && --waiting === 0) worker.unref();
+    onReply(message);
   });
   worker.on("error", onCrash);
   worker.on("messageerror", onCrash);
@@ -25,9 +30,24 @@ const worker: Connect = async (onReply, onCrash) => {
       worker.postMessage(request);
       if ("call" in request && ++waiting === 1) worker.ref();
     },
-    close: () => void worker.terminate(),
+    close() {
+      void worker.terminate();
+      crew.end();
+    },
   };
 };
+
+/** Starts a helper, which keeps no program alive. */
+function hire(start: HelperStart): Helper {
+  const worker = startWorker();
+  const joined = new Promise<boolean>((resolve) => {
+    worker.once("message", resolve);
+    worker.once("error", () => resolve(false));
+  });
+  worker.postMessage(start);
+  worker.unref();
+  return { joined, end: () => void worker.terminate() };
+}
 
 const local: Connect = async (onReply, onCrash) => {
   const { onThisThread } = await part(import("./host.js"));

@@ -1,11 +1,12 @@
 /** Workers in a browser. */
 
 import type { Connect } from "./client.js";
+import { asksForHelpers, Crew, type Helper } from "./crew.js";
 import { WickError, type Failure } from "./errors.js";
 import { part, type Host } from "./model.js";
 import { invalid } from "./options.js";
 import { importing, isForeign, ownScript } from "./origin.js";
-import type { Reply, Sign } from "./protocol.js";
+import type { HelperStart, HelpersReply, HelpersRequest, Reply, Sign } from "./protocol.js";
 import { resolve, runtime } from "./runtime.web.js";
 
 type Own = Parameters<Host["worker"]>[0];
@@ -14,11 +15,13 @@ const worker = (own: Own): Connect => {
   // Scopes without workers are themselves no page's thread.
   if (own === undefined && typeof Worker === "undefined") return local;
   return async (onReply, onCrash) => {
-    const { worker, address, made } = startWorker(own);
+    const { worker, address, end } = startWorker(own);
+    const crew = new Crew((start) => hire(own, start));
     let started = false;
     const watched = new AbortController();
-    worker.onmessage = ({ data }: MessageEvent<Reply | Sign>) => {
-      if ("started" in data) started = true;
+    worker.onmessage = async ({ data }: MessageEvent<Reply | Sign | HelpersRequest>) => {
+      if (asksForHelpers(data)) worker.postMessage({ joined: await crew.start(data) } satisfies HelpersReply);
+      else if ("started" in data) started = true;
       else if ("lock" in data) watch(data.lock, watched.signal, () => onCrash(new Error("it ended without a word")));
       else onReply(data);
     };
@@ -33,34 +36,56 @@ const worker = (own: Own): Connect => {
       post: (request) => worker.postMessage(request),
       close() {
         watched.abort();
-        worker.terminate();
-        if (made) URL.revokeObjectURL(made);
+        end();
+        crew.end();
       },
     };
   };
 };
 
+/** Starts a helper, by the engine's own script. */
+function hire(own: Own, start: HelperStart): Helper {
+  const { worker, end } = startWorker(own);
+  const joined = new Promise<boolean>((resolve) => {
+    worker.onmessage = (event: MessageEvent<boolean>) => resolve(event.data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      resolve(false);
+    };
+  });
+  worker.postMessage(start);
+  return { joined, end };
+}
+
 interface Started {
   worker: Worker;
   /** Of its script, where it is known. */
   address?: string | undefined;
-  /** The address of a script that was made for it. */
-  made?: string;
+  end(): void;
 }
 
 /** By default the package's own worker; else one of a script's address, or of a function that makes it. */
 function startWorker(own: Own): Started {
-  if (typeof own === "function") return { worker: made(own) };
-  const address = own ?? ownScript();
+  const address = typeof own === "function" ? undefined : (own ?? ownScript());
+  const started = (worker: Worker, script?: string): Started => ({
+    worker,
+    address,
+    end() {
+      worker.terminate();
+      // The address of a script that was made for it.
+      if (script) URL.revokeObjectURL(script);
+    },
+  });
+  if (typeof own === "function") return started(made(own));
   const foreign = address !== undefined && isForeign(address);
   try {
     if (foreign) {
-      const made = importing(address);
-      return { worker: new Worker(made, { type: "module" }), address, made };
+      const script = importing(address);
+      return started(new Worker(script, { type: "module" }), script);
     }
-    if (own !== undefined) return { worker: new Worker(own, { type: "module" }), address };
+    if (own !== undefined) return started(new Worker(own, { type: "module" }));
     // Written so that bundlers see a worker to build.
-    return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module" }), address };
+    return started(new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
   } catch (cause) {
     // A policy may forbid it, or a page have no origin; no browser calls it an error of the script.
     throw new WickError(unstarted(address, String(cause)), cause);

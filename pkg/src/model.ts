@@ -3,7 +3,7 @@
 import { Client, type Connect } from "./client.js";
 import { WickError } from "./errors.js";
 import type { Worker } from "./globals.js";
-import { invalid, only, pick, type Checked } from "./options.js";
+import { caching, invalid, only, pick, type Checked } from "./options.js";
 import type { Answers, Call, ResolvedSource, WasmSource } from "./protocol.js";
 import type { Runtime } from "./runtime.js";
 import type { EngineOptions, FileSource, ModelOptions, Source } from "./types.js";
@@ -77,12 +77,12 @@ export async function load<C extends Extract<Call, { options: object; source: Re
   options: O,
 ): Promise<[Client, Answers[C["kind"]]]> {
   only(options, [...names, ...HELD, ...WAY, ...ENGINE]);
-  const { cache = true, headers, onProgress } = options;
+  const { headers, onProgress } = options;
   const call = {
     kind,
     source: resolveSource(host, source, options),
     options: pick(options, ...names, ...HELD),
-    cache,
+    cache: caching(options.cache),
     ...(headers && { headers }),
   } as C;
   try {
@@ -114,7 +114,7 @@ function resolveSource(host: Host, source: Source, { revision, host: hub }: Mode
       kind: "hub",
       name: String(source),
       ...(revision !== undefined && { revision }),
-      ...(hub !== undefined && { host: resolve(host, "host", hub) ?? hub }),
+      ...(hub !== undefined && { host: resolveHost(host, hub) }),
     };
   }
   if (typeof source !== "object" || source === null) throw invalid("source", "it must be a name, an address or a map of files");
@@ -135,6 +135,13 @@ function resolveWorker(host: Host, worker: Exclude<EngineOptions["worker"], fals
   if (typeof worker === "function") return worker as () => Worker;
   if (typeof worker === "string" || worker instanceof URL) return resolveAddress(host, "worker", String(worker));
   throw invalid("worker", "it must be true, false, an address, or a function that makes a Worker");
+}
+
+/** Without a scheme it would be taken for a folder of this site, which then gets the headers that are meant for the hub. */
+function resolveHost(host: Host, hub: string): string {
+  const url = resolve(host, "host", hub);
+  if (url === undefined) throw invalid("host", `${JSON.stringify(hub)} is no address; write https://${hub}, or ./${hub} for a folder of this site`);
+  return url;
 }
 
 /** Makes an address absolute; undefined for what is none. */

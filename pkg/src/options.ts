@@ -92,6 +92,13 @@ export function pick<O extends object, K extends keyof O & Checked>(options: O, 
   return picked as Picked<O, K>;
 }
 
+/** What a load does with kept files. */
+export function caching(cache: unknown = true): boolean | "reload" {
+  const wrong = flag(cache);
+  if (wrong && cache !== "reload") throw invalid("cache", `${show(cache)} is none of true, false, "reload"`);
+  return cache as boolean | "reload";
+}
+
 /** Refuses options that there are not: one that is only misspelt would be left out in silence. */
 export function only(options: object, names: readonly PropertyKey[]): void {
   if (typeof options !== "object" || options === null) throw invalid("options", `${show(options)} is no object`);

@@ -1,7 +1,7 @@
 /** What passes between a model's face and its engine, in a worker or not. Every message is plain data. */
 
 import type { Failure } from "./errors.js";
-import type { Blob, WasmModule } from "./globals.js";
+import type { Blob, WasmMemory, WasmModule } from "./globals.js";
 import type { Analyzer, Bm25Parameters, Device, Dtype, OutputKind, Prompts, QuantizedDtype, Role } from "./types.js";
 
 /** A source whose addresses are absolute. */
@@ -27,7 +27,7 @@ interface Held {
 
 interface ModelCall extends First {
   source: ResolvedSource;
-  cache: boolean;
+  cache: boolean | "reload";
   headers?: Record<string, string>;
 }
 
@@ -108,6 +108,8 @@ export interface Loaded {
   dimensions: number;
   maxTokens: number;
   outputs: OutputKind[];
+  /** Whether files are still being written to the cache; a message of its own tells when that is done. */
+  keeping: boolean;
 }
 
 /** Equally wide vectors, one after the other. */
@@ -160,7 +162,7 @@ export interface Reranked {
 /** The answer to each kind of call. */
 export interface Answers {
   load: Loaded;
-  loadReranker: Pick<Loaded, "device" | "threads" | "maxTokens">;
+  loadReranker: Pick<Loaded, "device" | "threads" | "maxTokens" | "keeping">;
   fitBm25: Pick<Loaded, "dimensions">;
   loadBm25: Pick<Loaded, "dimensions">;
   encode: Encoded;
@@ -169,6 +171,23 @@ export interface Answers {
   rerank: Reranked;
   encodeBm25: SparseRows;
   saveBm25: string;
+}
+
+/** What a helper is started with. */
+export interface HelperStart {
+  module: WasmModule;
+  memory: WasmMemory;
+}
+
+/** From an engine's worker: start so many threads. */
+export interface HelpersRequest {
+  helpers: number;
+  start: HelperStart;
+}
+
+/** To it: how many take part. */
+export interface HelpersReply {
+  joined: number;
 }
 
 /** To the engine. */
@@ -180,8 +199,9 @@ export type Request = { id: number; call: Call } | { id: number; abort: true };
  */
 export type Sign = { started: true } | { lock: string };
 
-/** From the engine: any number of progress messages, then one of the others. */
+/** From the engine: any number of progress messages, then what was done or what failed; and later, of a load that said so, that its files are kept. */
 export type Reply =
   | { id: number; progress: { done: number; total: number | undefined; file: string | undefined } }
   | { id: number; done: Answers[keyof Answers] }
-  | { id: number; failed: Failure };
+  | { id: number; failed: Failure }
+  | { id: number; kept: true };

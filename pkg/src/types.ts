@@ -80,10 +80,16 @@ export interface ModelOptions extends EngineOptions {
   revision?: string;
   /** The hub's address; `https://huggingface.co` by default. */
   host?: string;
-  /** Sent with every request for a model file, for example `{ authorization: "Bearer hf_..." }`. */
+  /**
+   * Sent with every request for a model file, for example `{ authorization: "Bearer hf_..." }`. With any other header than `authorization`
+   * redirects are not followed, since they would carry it along to another server.
+   */
   headers?: Record<string, string>;
-  /** Keep files in the browser's Cache API; true by default. Node has no such cache. */
-  cache?: boolean;
+  /**
+   * Keep files in the browser's Cache API; true by default. `"reload"` fetches all of them again, also what the server says has not
+   * changed, and keeps them in place of the old ones. Node has no such cache.
+   */
+  cache?: boolean | "reload";
   onProgress?: (progress: LoadProgress) => void;
 }
 

@@ -279,7 +279,7 @@ describe("failures have a code, and the next call works", () => {
       nothing: "missing_file",
       forbidden: "http",
       broken: "http",
-      index: "invalid_json",
+      index: "missing_file",
       "no-config": "missing_file",
       "half-config": "invalid_json",
       unknown: "unsupported_model",
@@ -459,7 +459,7 @@ test("importing does nothing", async (t) => {
   });
   assert.deepEqual(touched, []);
   // Its own few scripts, and neither the engine nor the module.
-  const names = ["bm25", "client", "embedder", "errors", "host.web", "index", "model", "options", "origin", "reranker", "runtime.web", "score", "sparse", "verify"];
+  const names = ["bm25", "client", "crew", "embedder", "errors", "host.web", "index", "model", "options", "origin", "reranker", "runtime.web", "score", "sparse", "verify"];
   const scripts = names.map((name) => `/wick-embed/${name}.js`);
   assert.deepEqual(requested.sort(), scripts);
 });

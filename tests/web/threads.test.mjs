@@ -123,9 +123,19 @@ describe("the build that runs", () => {
       const embedder = await load("small", { threads: 2 });
       return (await embedder.encode(["a"])).dense.length && embedder.threads;
     });
-    // A policy that forbids workers, and a helper that fails before it takes part.
-    replaced["/wick-embed/worker.js"] = engine("globalThis.Worker = class { constructor() { throw new DOMException('no', 'SecurityError'); } };");
+    // Workers that are refused after the first, and a helper that fails before it takes part.
+    await page.evaluate(() => {
+      const { Worker } = globalThis;
+      globalThis.Worker = class extends Worker {
+        constructor(...all) {
+          globalThis.Worker = class { constructor() { throw new DOMException("no", "SecurityError"); } };
+          super(...all);
+          globalThis.allowed = () => (globalThis.Worker = Worker);
+        }
+      };
+    });
     assert.equal(await threads(), 1);
+    await page.evaluate(() => allowed());
     replaced["/wick-embed/worker.js"] = engine(`addEventListener("message", (event) => {
       if (!("memory" in event.data)) return;
       event.stopImmediatePropagation();

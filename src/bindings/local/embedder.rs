@@ -21,7 +21,10 @@ use crate::{
 };
 
 #[wasm_bindgen]
-pub struct EmbedderEngine(Rc<Embedder>);
+pub struct EmbedderEngine {
+    embedder: Rc<Embedder>,
+    kept: Option<Promise>,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,31 +37,37 @@ struct Loaded<'a> {
 
 #[wasm_bindgen]
 impl EmbedderEngine {
-    /// Loads a model. `cache` says whether files are kept; `fetch` takes an address and a `RequestInit`; `abort` stops the
-    /// load, and is used to end its requests when it fails.
+    /// Loads a model. `access` is how files are reached, `{ fetch, ownHeaders, cache }`; `abort`
+    /// stops the load, and is used to end its requests when it fails.
     #[wasm_bindgen(unchecked_return_type = "Promise<EmbedderEngine>")]
     pub fn load(
         from: JsValue,
         load_options: JsValue,
-        cache: bool,
-        fetch: Function,
+        access: JsValue,
         progress: Option<Function>,
         abort: AbortController,
     ) -> Promise {
         promise(async move {
             let load_options: LoadOptions = options("options", &load_options)?;
             let call = async |files: &WebFiles, caller: &Caller| Embedder::load(files, &load_options, caller).await;
-            load(&from, cache, fetch, progress, abort, call).await.map(|embedder| Self(Rc::new(embedder)))
+            let (embedder, kept) = load(&from, &access, progress, abort, call).await?;
+            Ok(Self { embedder: Rc::new(embedder), kept })
         })
+    }
+
+    /// Resolves when the model's files are kept; undefined if nothing is being written.
+    #[wasm_bindgen(getter, unchecked_return_type = "Promise<unknown> | undefined")]
+    pub fn kept(&self) -> Option<Promise> {
+        self.kept.clone()
     }
 
     /// What the model is.
     pub fn describe(&self) -> Result<JsValue, JsValue> {
         Ok(answer(&Loaded {
-            device: name(self.0.device()),
-            dimensions: self.0.dimensions(),
-            max_tokens: self.0.max_tokens(),
-            outputs: self.0.outputs(),
+            device: name(self.embedder.device()),
+            dimensions: self.embedder.dimensions(),
+            max_tokens: self.embedder.max_tokens(),
+            outputs: self.embedder.outputs(),
         })?)
     }
 
@@ -70,7 +79,7 @@ impl EmbedderEngine {
         progress: Option<Function>,
         signal: Option<AbortSignal>,
     ) -> Promise {
-        let embedder = self.0.clone();
+        let embedder = self.embedder.clone();
         promise(async move {
             let encode_options = Encode::read(&encode_options)?;
             let caller = Caller { progress, signal };
@@ -84,7 +93,7 @@ impl EmbedderEngine {
         let role: Role = role.parse()?;
         let result = Array::new();
         for text in texts(values)? {
-            let tokens = self.0.tokenize(&text, role)?;
+            let tokens = self.embedder.tokenize(&text, role)?;
             let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
             let strings = strings(tokens.into_iter().map(|token| token.text));
             result.push(&Array::of2(&Uint32Array::from(ids.as_slice()).into(), &strings));
@@ -94,6 +103,6 @@ impl EmbedderEngine {
 
     /// The vocabulary's string of each index.
     pub fn decode(&self, indices: &[u32]) -> Array {
-        strings(self.0.decode(indices))
+        strings(self.embedder.decode(indices))
     }
 }

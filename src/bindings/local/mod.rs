@@ -7,7 +7,7 @@ mod reranker;
 
 use std::collections::HashMap;
 
-use js_sys::{Array, Function, Object, Reflect};
+use js_sys::{Array, Function, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::AbortController;
 
@@ -15,7 +15,7 @@ use super::{Caller, options};
 use crate::{
     Code, Device, Error, Result,
     hub::Location,
-    platform::web::{Source, WebFiles},
+    platform::web::{Caching, Source, WebFiles},
 };
 
 /// A device in the words of `LoadOptions.device`.
@@ -55,19 +55,44 @@ fn source(value: &JsValue) -> Result<Source> {
     })
 }
 
-/// Loads a model with `call`, and ends what is still under way when that fails.
+/// How a load reaches files, as `pkg/src/engine.ts` writes it: a function that takes an address and
+/// a `RequestInit`, whether it sends headers of the caller's own, and what is done with the cache.
+struct Access {
+    fetch: Function,
+    own_headers: bool,
+    caching: Caching,
+}
+
+impl Access {
+    fn read(value: &JsValue) -> Self {
+        let field = |name: &str| Reflect::get(value, &name.into()).unwrap_or(JsValue::UNDEFINED);
+        let caching = match field("cache") {
+            mode if mode.as_string().is_some_and(|mode| mode == "reload") => Caching::Reload,
+            mode if mode.is_falsy() => Caching::Off,
+            _ => Caching::On,
+        };
+        Self { fetch: field("fetch").unchecked_into(), own_headers: field("ownHeaders").is_truthy(), caching }
+    }
+}
+
+/// Loads a model with `call`, and ends what is still under way when that fails. Gives with it what
+/// resolves when all its files are kept, if any are still being written.
 async fn load<T>(
     from: &JsValue,
-    cache: bool,
-    fetch: Function,
+    access: &JsValue,
     progress: Option<Function>,
     abort: AbortController,
     call: impl AsyncFnOnce(&WebFiles, &Caller) -> Result<T>,
-) -> Result<T, JsValue> {
+) -> Result<(T, Option<Promise>), JsValue> {
     let caller = Caller { progress, signal: Some(abort.signal()) };
-    let files = WebFiles::new(source(from)?, fetch, abort, cache).await;
-    match call(&files, &caller).await {
-        Ok(model) => Ok(model),
+    let Access { fetch, own_headers, caching } = Access::read(access);
+    let files = WebFiles::new(source(from)?, fetch, abort, caching, own_headers).await;
+    let loaded = match call(&files, &caller).await {
+        Ok(model) => files.confirm().await.map(|()| model),
+        Err(error) => Err(error),
+    };
+    match loaded {
+        Ok(model) => Ok((model, files.keeping())),
         Err(error) => {
             files.give_up(error.code()).await;
             Err(error.into())

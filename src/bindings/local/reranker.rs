@@ -17,7 +17,10 @@ use crate::{
 };
 
 #[wasm_bindgen]
-pub struct RerankerEngine(Rc<Reranker>);
+pub struct RerankerEngine {
+    reranker: Rc<Reranker>,
+    kept: Option<Promise>,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,21 +36,27 @@ impl RerankerEngine {
     pub fn load(
         from: JsValue,
         load_options: JsValue,
-        cache: bool,
-        fetch: Function,
+        access: JsValue,
         progress: Option<Function>,
         abort: AbortController,
     ) -> Promise {
         promise(async move {
             let load_options: RerankOptions = options("options", &load_options)?;
             let call = async |files: &WebFiles, caller: &Caller| Reranker::load(files, &load_options, caller).await;
-            load(&from, cache, fetch, progress, abort, call).await.map(|reranker| Self(Rc::new(reranker)))
+            let (reranker, kept) = load(&from, &access, progress, abort, call).await?;
+            Ok(Self { reranker: Rc::new(reranker), kept })
         })
+    }
+
+    /// Resolves when the model's files are kept; undefined if nothing is being written.
+    #[wasm_bindgen(getter, unchecked_return_type = "Promise<unknown> | undefined")]
+    pub fn kept(&self) -> Option<Promise> {
+        self.kept.clone()
     }
 
     /// What the model is.
     pub fn describe(&self) -> Result<JsValue, JsValue> {
-        Ok(answer(&Loaded { device: name(self.0.device()), max_tokens: self.0.max_tokens() })?)
+        Ok(answer(&Loaded { device: name(self.reranker.device()), max_tokens: self.reranker.max_tokens() })?)
     }
 
     /// Scores and orders an array of strings for a query.
@@ -59,7 +68,7 @@ impl RerankerEngine {
         progress: Option<Function>,
         signal: Option<AbortSignal>,
     ) -> Promise {
-        let reranker = self.0.clone();
+        let reranker = self.reranker.clone();
         promise(async move {
             let query = text(|| "query".to_owned(), query)?;
             let caller = Caller { progress, signal };

@@ -6,7 +6,7 @@ use web_sys::{AbortController, Headers, RequestInit, RequestRedirect, Response};
 
 use super::{
     super::{Body, Http, HttpRequest, HttpResponse},
-    WebBody,
+    files::WebBody,
 };
 use crate::error::{Code, Error, Result};
 
