@@ -305,7 +305,18 @@ add_module() {
 pkg() {
   wasm
   assemble "${MODULES[*]}"
-  cp README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT pkg/
+  texts
+}
+
+# What is to be read in the package. npm's page has no relative links, and what README points at comes with the package.
+texts() {
+  local version
+  version=$(node -p 'require("./pkg/package.json").version')
+  rm -rf pkg/docs
+  cp -r docs pkg/
+  sed -E "s#\]\(docs/#](https://unpkg.com/wick-embed@$version/docs/#g; s#\[([^]]*)\]\(tests/[^)]*\)#\1#g" README.md >pkg/README.md
+  cp CHANGELOG.md LICENSE-APACHE LICENSE-MIT pkg/
+  node tools/notices.mjs >pkg/THIRD-PARTY-NOTICES.txt
 }
 
 # The demo page with what is built so far, into build/site.
@@ -414,6 +425,18 @@ browsers() {
   WICK_BROWSERS=all node --test tests/web/browsers.test.mjs
 }
 
+# The package in fresh projects of bundlers, frameworks and runtimes, as its users build and run it. The table is README's.
+matrix() {
+  setup
+  if [[ $# == 0 || " $* " == *" pages "* ]]; then
+    has firefox-esr || apt_install firefox-esr
+    has WebKitWebDriver || apt_install webkit2gtk-driver xvfb
+  fi
+  distilled
+  pkg
+  node tests/matrix/run.mjs "$@"
+}
+
 # Wick beside transformers.js, or with `native` as the first word beside ONNX Runtime, in one run; see tests/bench/README.md.
 bench() {
   setup
@@ -459,6 +482,7 @@ usage() {
   www        the demo page, complete         (build/site)
   bench      Wick beside transformers.js, or with "native" beside ONNX Runtime (tests/bench/README.md)
   browsers   the engine in Chromium, Firefox and WebKitGTK
+  matrix     the package with bundlers, frameworks and runtimes; or only with those named
   size       bytes of the package
   model      only the weights                (build/models)
   splade     only the weights of a SPLADE    (build/models)
@@ -469,6 +493,6 @@ END
 
 case ${1:-} in
   test) test_ ;;
-  setup | demo | check | wasm | pkg | www | browsers | bench | size | model | splade | distilled | sts) "$@" ;;
+  setup | demo | check | wasm | pkg | www | browsers | matrix | bench | size | model | splade | distilled | sts) "$@" ;;
   *) usage; exit 2 ;;
 esac

@@ -3,7 +3,7 @@ import { ENGINE, Model, open, type Host } from "./model.js";
 import { invalid, list, only, pick } from "./options.js";
 import type { Answers, Bm25Source } from "./protocol.js";
 import { sparseRows } from "./sparse.js";
-import type { Bm25FitOptions, Bm25LoadOptions, Bm25Output } from "./types.js";
+import type { Bm25FitOptions, Bm25LoadOptions, Bm25Output, Bm25Statistics } from "./types.js";
 
 const PARAMETERS = ["analyzer", "k1", "b", "epsilon"] as const;
 
@@ -34,7 +34,7 @@ export abstract class BM25Base extends Model {
     return open(host, call, options);
   }
 
-  protected static async loaded(host: Host, json: string | object | URL | Blob, options: Bm25LoadOptions): Promise<[Client, Answers["loadBm25"]]> {
+  protected static async loaded(host: Host, json: Bm25Statistics, options: Bm25LoadOptions): Promise<[Client, Answers["loadBm25"]]> {
     only(options, ["analyzer", ...ENGINE]);
     return open(host, { kind: "loadBm25", source: source(json), ...pick(options, "analyzer") }, options);
   }
@@ -60,7 +60,7 @@ export abstract class BM25Base extends Model {
   }
 }
 
-function source(json: string | object | URL | Blob): Bm25Source {
+function source(json: Bm25Statistics): Bm25Source {
   if (json instanceof URL) return { url: json.href };
   if (typeof json === "string" || json instanceof Blob) return { json };
   if (typeof json !== "object" || json === null) throw invalid("json", "it must be JSON, an object, a URL or a Blob");

@@ -1,6 +1,7 @@
 /** Turns messages into promises. */
 
-import { WickError } from "./errors.js";
+import { WickError, isFailure, type Failure } from "./errors.js";
+import type { AbortSignal } from "./globals.js";
 import type { Answers, Call, Reply, Request } from "./protocol.js";
 
 /** The way to an engine. */
@@ -9,7 +10,7 @@ export interface Channel {
   close(): void;
 }
 
-/** Opens a channel; `onCrash` is called when the other side is lost. */
+/** Opens a channel; `onCrash` is called when the other side is lost, or with the failure that kept it from starting. */
 export type Connect = (onReply: (reply: Reply) => void, onCrash: (error: unknown) => void) => Promise<Channel>;
 
 export type OnProgress = (done: number, total: number | undefined, file: string | undefined) => void;
@@ -38,11 +39,11 @@ export class Client {
         (reply) => client.#receive(reply),
         (cause) => {
           client.#keeping = false;
-          client.#close(new WickError(crashed(cause), cause));
+          client.#close(isFailure(cause) ? new WickError(cause) : new WickError(crashed(cause), cause));
         },
       );
     } catch (cause) {
-      // A page's policy may forbid workers.
+      if (cause instanceof WickError) throw cause;
       throw new WickError({ code: "executor", at: "engine", message: `the engine did not start: ${String(cause)}` }, cause);
     }
     return client;
@@ -134,7 +135,7 @@ function report(listener: OnProgress | undefined, { done, total, file }: { done:
 
 const disposed = { code: "disposed", at: "engine", message: "the model was disposed" } as const;
 
-function crashed(cause: unknown) {
+function crashed(cause: unknown): Failure {
   const detail = cause instanceof Error ? cause.message : String(cause);
-  return { code: "crashed", at: "worker", message: `the worker was lost: ${detail}` } as const;
+  return { code: "crashed", at: "worker", message: `the worker was lost: ${detail}` };
 }

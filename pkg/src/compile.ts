@@ -1,6 +1,6 @@
 /** A module's bytes become a module, and its failures an error. */
 
-import type { Failure } from "./errors.js";
+import { isFailure, type Failure } from "./errors.js";
 import type { WasmSource } from "./protocol.js";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -12,6 +12,18 @@ export async function compile(source: WasmSource, fetch: Fetch): Promise<WebAsse
   // While it arrives, where the server says what it is.
   const named = /^application\/wasm\b/i.test(response.headers.get("content-type") ?? "");
   return named ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+}
+
+/** The address of one of the package's modules. Where a bundler moved the scripts away from it, there may be none. */
+export function placed(file: () => URL): string {
+  try {
+    return new URL(file().href, globalThis.location?.href).href;
+  } catch {
+    const message =
+      "the engine did not start: this script was moved away from its module, by a bundler that does not know it. " +
+      "Leave the package out of the bundle (Next.js: `serverExternalPackages`), or hand in the module: option `wasm`, exports `wick-embed/*.wasm`";
+    throw { code: "executor", at: "wasm", message } satisfies Failure;
+  }
 }
 
 /** Also of one that comes from another window. */
@@ -34,6 +46,7 @@ export async function instantiate(glue: Glue, module: WebAssembly.Module, memory
 
 /** Why a module did not start. */
 export function unstarted(cause: unknown): Failure {
+  if (isFailure(cause)) return cause;
   const message = `the engine did not start: ${cause instanceof Error ? cause.message : String(cause)}`;
   const broken = cause instanceof WebAssembly.CompileError || cause instanceof WebAssembly.LinkError;
   const code = broken ? "executor" : cause instanceof RangeError ? "out_of_memory" : "network";

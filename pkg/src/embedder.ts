@@ -8,6 +8,8 @@ import type {
   Agreement,
   Device,
   EncodeOptions,
+  FlatEncodeOptions,
+  FlatOutput,
   LoadOptions,
   Output,
   OutputKind,
@@ -31,18 +33,27 @@ export abstract class TextEmbedder extends Model {
     this.outputs = Object.freeze(outputs);
   }
 
+  /** All vectors of a kind in one array. */
+  encode(texts: readonly string[], options: FlatEncodeOptions): Promise<FlatOutput>;
   /** One result per text, in their order. With the model's default prompt, if it names one. */
-  encode(texts: readonly string[], options: EncodeOptions = {}): Promise<Output> {
+  encode(texts: readonly string[], options?: EncodeOptions): Promise<Output>;
+  encode(texts: readonly string[], options: EncodeOptions | FlatEncodeOptions = {}): Promise<Output | FlatOutput> {
     return this.#encode(texts, "plain", options);
   }
 
+  /** All vectors of a kind in one array. */
+  encodeQueries(texts: readonly string[], options: FlatEncodeOptions): Promise<FlatOutput>;
   /** As {@link encode}, with the model's prompt for queries, or as the provider marks them. */
-  encodeQueries(texts: readonly string[], options: EncodeOptions = {}): Promise<Output> {
+  encodeQueries(texts: readonly string[], options?: EncodeOptions): Promise<Output>;
+  encodeQueries(texts: readonly string[], options: EncodeOptions | FlatEncodeOptions = {}): Promise<Output | FlatOutput> {
     return this.#encode(texts, "query", options);
   }
 
+  /** All vectors of a kind in one array. */
+  encodeDocuments(texts: readonly string[], options: FlatEncodeOptions): Promise<FlatOutput>;
   /** As {@link encode}, with the model's prompt for documents, or as the provider marks them. */
-  encodeDocuments(texts: readonly string[], options: EncodeOptions = {}): Promise<Output> {
+  encodeDocuments(texts: readonly string[], options?: EncodeOptions): Promise<Output>;
+  encodeDocuments(texts: readonly string[], options: EncodeOptions | FlatEncodeOptions = {}): Promise<Output | FlatOutput> {
     return this.#encode(texts, "document", options);
   }
 
@@ -52,20 +63,31 @@ export abstract class TextEmbedder extends Model {
   /** An answer came. */
   protected received(_: Encoded): void {}
 
-  async #encode(texts: readonly string[], role: Role, options: EncodeOptions): Promise<Output> {
-    only(options, ["prompt", "outputs", "topK", "signal", "onProgress"]);
+  async #encode(texts: readonly string[], role: Role, options: EncodeOptions | FlatEncodeOptions): Promise<Output | FlatOutput> {
+    only(options, ["prompt", "outputs", "topK", "flat", "signal", "onProgress"]);
     const { signal, onProgress } = options;
+    const { flat = false } = pick(options, "flat");
     const report = onProgress && ((done: number, total = 0) => onProgress({ done, total }));
     const call = { kind: "encode", texts: list(texts), options: { role, ...pick(options, "prompt", "outputs", "topK") } } as const;
     const encoded = await this.client.call(call, signal, report);
     this.received(encoded);
     const { dense, sparse, quantized, tokenVectors, tokens, truncated } = encoded;
+    const usage = { tokens, truncated: Array.from(truncated) };
+    if (flat) {
+      return {
+        ...(dense && { dense: flatRows(dense) }),
+        ...(sparse && { sparse }),
+        ...(quantized && { quantized: { dtype: quantized.dtype, ...flatRows(quantized) } }),
+        ...(tokenVectors && { tokens: { ...flatRows(tokenVectors), ends: tokenVectors.ends } }),
+        usage,
+      };
+    }
     return {
       ...(dense && { dense: rows(dense) }),
       ...(sparse && { sparse: sparseRows(sparse, (indices) => this.strings(indices)) }),
       ...(quantized && { quantized: { dtype: quantized.dtype, vectors: rows(quantized) } as QuantizedVectors }),
       ...(tokenVectors && { tokens: tokenRows(tokenVectors) }),
-      usage: { tokens, truncated: Array.from(truncated) },
+      usage,
     };
   }
 }
@@ -181,9 +203,13 @@ function isKept(source: Source): boolean {
   return Object.values(source).every((file) => !(file instanceof ArrayBuffer || ArrayBuffer.isView(file)));
 }
 
-/** Equally wide rows, as views. */
+function flatRows<T>({ values, width }: { values: T; width: number }): { data: T; dimensions: number } {
+  return { data: values, dimensions: width };
+}
+
+/** Equally wide rows, each with a buffer of its own: a view would store, or give away, those of all texts. */
 function rows<T extends Float32Array | Int8Array | Uint8Array>({ values, width }: { values: T; width: number }): T[] {
-  return Array.from({ length: values.length / width }, (_, index) => values.subarray(index * width, (index + 1) * width) as T);
+  return Array.from({ length: values.length / width }, (_, index) => values.slice(index * width, (index + 1) * width) as T);
 }
 
 function tokenRows({ values, width, ends }: TokenRows): Float32Array[][] {

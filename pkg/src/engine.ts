@@ -3,21 +3,29 @@
 import { crashed } from "./compile.js";
 import { isFailure, type Failure } from "./errors.js";
 import { threadsWanted, type Helpers } from "./helpers.js";
-import { start, type Started } from "./module.js";
+import { start, type Kind, type LoadReference, type Started } from "./module.js";
 import type { Answers, Bm25Source, Call, LoadCall, LoadRerankerCall, Reply, Request, WasmSource } from "./protocol.js";
 import { requests } from "./requests.js";
 import type { Runtime } from "./runtime.js";
 import type { Device } from "./types.js";
-import type { Kind } from "./variants.js";
 import type { Bm25Engine, EmbedderEngine, RerankerEngine } from "./wick_embed.js";
 
 type Answer = Answers[keyof Answers];
 type Send = (reply: Reply, transfer: ArrayBuffer[]) => void;
 
+/** What an engine may do without. */
+interface Parts {
+  /** Where this thread may wait for others, as a worker may and a page may not. */
+  helpers?: Helpers | undefined;
+  /** Where parts of the package may be loaded later. */
+  reference?: LoadReference | undefined;
+}
+
 export class EngineHost {
   readonly #runtime: Runtime;
   readonly #send: Send;
   readonly #helpers: Helpers | undefined;
+  readonly #reference: LoadReference | undefined;
   readonly #aborts = new Map<number, AbortController>();
   #queue: Promise<void> = Promise.resolve();
   /** All engines of a thread share one module of a kind, so one trap ends them all; in a worker there is only one. */
@@ -29,11 +37,11 @@ export class EngineHost {
   /** Loads the model again, where a GPU may be lost that alone holds its weights. */
   #reload: ((device: Device, abort: AbortController) => Promise<unknown>) | undefined;
 
-  /** With `helpers` where this thread may wait for others, as a worker may and a page may not. */
-  constructor(runtime: Runtime, send: Send, helpers?: Helpers) {
+  constructor(runtime: Runtime, send: Send, { helpers, reference }: Parts) {
     this.#runtime = runtime;
     this.#send = send;
     this.#helpers = helpers;
+    this.#reference = reference;
   }
 
   receive(request: Request): void {
@@ -184,7 +192,7 @@ export class EngineHost {
   }
 
   async #start(wasm: WasmSource | undefined, kind: Kind = "engine"): Promise<Started> {
-    const started = await start(kind, (url, init) => this.#runtime.fetch(url, init), wasm);
+    const started = await start(kind, (url, init) => this.#runtime.fetch(url, init), wasm, this.#reference);
     if (started.crash) throw started.crash;
     return (this.#started = started);
   }

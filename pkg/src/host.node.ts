@@ -4,8 +4,10 @@ import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import type { Connect } from "./client.js";
 import { asksForHelpers, Crew, type Helper } from "./crew.js";
-import type { Host } from "./model.js";
+import { part, type Host } from "./model.js";
+import { invalid } from "./options.js";
 import type { HelperStart, HelpersReply, HelpersRequest, Reply } from "./protocol.js";
+import { runtime } from "./runtime.node.js";
 
 const startWorker = () => new Worker(new URL("./worker.node.js", import.meta.url));
 
@@ -21,6 +23,7 @@ const worker: Connect = async (onReply, onCrash) => {
   });
   worker.on("error", onCrash);
   worker.on("messageerror", onCrash);
+  worker.on("exit", (code) => onCrash(new Error(`it ended, with the exit code ${code}`)));
   worker.unref();
   return {
     post(request) {
@@ -47,14 +50,18 @@ function hire(start: HelperStart): Helper {
 }
 
 const local: Connect = async (onReply, onCrash) => {
-  const [{ onThisThread }, { runtime }] = await Promise.all([import("./host.js"), import("./runtime.node.js")]);
-  return onThisThread(runtime)(onReply, onCrash);
+  const { onThisThread } = await part(import("./host.js"));
+  return onThisThread(runtime, () => import("./reference.js"))(onReply, onCrash);
 };
 
 export const host: Host = {
-  worker,
+  worker: (own) => {
+    if (own === undefined) return worker;
+    throw invalid("worker", "a worker of one's own is for browsers; in Node it is true or false");
+  },
   local,
-  runtime: async () => (await import("./runtime.node.js")).runtime,
+  remote: () => part(import("./remote.js")),
+  runtime,
   resolve(address) {
     if (/^[a-z][a-z0-9+.-]+:/i.test(address)) return new URL(address).href;
     return /^(\/|\.\.?\/|[a-z]:[\\/])/i.test(address) ? pathToFileURL(address).href : undefined;

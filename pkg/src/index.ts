@@ -3,12 +3,12 @@
 import { BM25Base } from "./bm25.js";
 import { EmbedderBase } from "./embedder.js";
 import { host } from "./host.web.js";
-import { part } from "./model.js";
 import { RerankerBase } from "./reranker.js";
 import type { RemoteEmbedder, RemoteReranker } from "./remote.js";
 import type {
   Bm25FitOptions,
   Bm25LoadOptions,
+  Bm25Statistics,
   LoadOptions,
   Provider,
   RemoteEmbedderOptions,
@@ -40,8 +40,7 @@ export class Embedder extends EmbedderBase {
    * before the first call. A key in a page is seen by whoever opens it: see `docs/providers.md`.
    */
   static async remote(provider: Provider, options: RemoteEmbedderOptions = {}): Promise<RemoteEmbedder> {
-    // Loaded only when asked for.
-    return (await part(import("./remote.js"))).RemoteEmbedder.open(host, provider, options);
+    return (await host.remote()).RemoteEmbedder.open(host, provider, options);
   }
 }
 
@@ -53,7 +52,7 @@ export class Reranker extends RerankerBase {
 
   /** As {@link Embedder.remote}: Cohere, Voyage, Jina or text-embeddings-inference. */
   static async remote(provider: Provider, options: RemoteRerankerOptions = {}): Promise<RemoteReranker> {
-    return (await part(import("./remote.js"))).RemoteReranker.open(host, provider, options);
+    return (await host.remote()).RemoteReranker.open(host, provider, options);
   }
 }
 
@@ -64,7 +63,7 @@ export class BM25 extends BM25Base {
   }
 
   /** Reads what was saved: JSON as a string or object, or where it is. The analyzer must be the one of the fit. */
-  static async load(json: string | object | URL | Blob, options: Bm25LoadOptions = {}): Promise<BM25> {
+  static async load(json: Bm25Statistics, options: Bm25LoadOptions = {}): Promise<BM25> {
     return new BM25(...(await BM25.loaded(host, json, options)));
   }
 }

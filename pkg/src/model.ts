@@ -2,6 +2,7 @@
 
 import { Client, type Connect } from "./client.js";
 import { WickError } from "./errors.js";
+import type { Worker } from "./globals.js";
 import { caching, invalid, only, pick, type Checked } from "./options.js";
 import type { Answers, Call, ResolvedSource, WasmSource } from "./protocol.js";
 import type { Runtime } from "./runtime.js";
@@ -9,12 +10,14 @@ import type { EngineOptions, FileSource, ModelOptions, Source } from "./types.js
 
 /** What differs between a browser and Node. */
 export interface Host {
-  /** Opens an engine in a worker. */
-  worker: Connect;
+  /** Opens an engine in a worker: the package's own, or of a script's address or a function that makes it. */
+  worker(own?: string | (() => Worker)): Connect;
   /** Opens an engine on this thread. */
   local: Connect;
+  /** Brings `remote.ts`. */
+  remote(): Promise<typeof import("./remote.js")>;
   /** What a module of the caller's own thread needs. */
-  runtime(): Promise<Runtime>;
+  runtime: Runtime;
   /** Makes an address absolute; undefined for what is none (a model's name). */
   resolve(address: string): string | undefined;
 }
@@ -52,11 +55,11 @@ const WAY = ["revision", "host", "headers", "cache", "onProgress"] as const;
 export async function open<C extends Call>(
   host: Host,
   call: C,
-  { worker = true, wasm, signal }: EngineOptions,
+  { worker, wasm, signal }: EngineOptions,
   onProgress?: (done: number, total: number | undefined, file: string | undefined) => void,
 ): Promise<[Client, Answers[C["kind"]]]> {
   const first = wasm === undefined ? call : { ...call, wasm: resolveWasm(host, wasm) };
-  const client = await Client.open(worker ? host.worker : host.local);
+  const client = await Client.open(worker === false ? host.local : host.worker(resolveWorker(host, worker)));
   try {
     return [client, await client.call(first, signal, onProgress)];
   } catch (error) {
@@ -82,7 +85,25 @@ export async function load<C extends Extract<Call, { options: object; source: Re
     cache: caching(options.cache),
     ...(headers && { headers }),
   } as C;
-  return open(host, call, options, (done, total, file = "") => onProgress?.({ loaded: done, ...(total !== undefined && { total }), file }));
+  try {
+    return await open(host, call, options, (done, total, file = "") => onProgress?.({ loaded: done, ...(total !== undefined && { total }), file }));
+  } catch (error) {
+    throw located(error, call.source);
+  }
+}
+
+/** An error of a file that is not there, or is none: the engine knows it by its name, and a caller wants to see what was asked for. */
+function located(error: unknown, source: ResolvedSource): unknown {
+  if (!(error instanceof WickError) || source.kind === "files") return error;
+  const denied = error.code === "http" && /\b40[13]\b/.test(error.message);
+  if (!["missing_file", "invalid_json"].includes(error.code) && !denied) return error;
+  if (source.kind === "base" && error.message.includes(source.url)) return error;
+  const more =
+    source.kind === "base"
+      ? `below ${source.url}`
+      : `in ${JSON.stringify(source.name)}${source.revision === undefined ? "" : ` at ${JSON.stringify(source.revision)}`}` +
+        ` of ${source.host ?? "the hub"}${denied ? ", which says so also of a name that there is not" : ""}`;
+  return new WickError({ code: error.code, at: error.at, message: `${error.message} (asked for ${more})` }, error.cause);
 }
 
 function resolveSource(host: Host, source: Source, { revision, host: hub }: ModelOptions): ResolvedSource {
@@ -107,6 +128,13 @@ export function resolveWasm(host: Host, wasm: NonNullable<EngineOptions["wasm"]>
     return wasm;
   }
   return resolveAddress(host, "wasm", String(wasm));
+}
+
+function resolveWorker(host: Host, worker: Exclude<EngineOptions["worker"], false>): string | (() => Worker) | undefined {
+  if (worker === undefined || worker === true) return undefined;
+  if (typeof worker === "function") return worker as () => Worker;
+  if (typeof worker === "string" || worker instanceof URL) return resolveAddress(host, "worker", String(worker));
+  throw invalid("worker", "it must be true, false, an address, or a function that makes a Worker");
 }
 
 /** Without a scheme it would be taken for a folder of this site, which then gets the headers that are meant for the hub. */

@@ -1,10 +1,16 @@
 /** Starts the modules of this thread: which file, and on which memory. */
 
-import { compile, instantiate, unstarted, type Fetch } from "./compile.js";
+import { compile, instantiate, placed, unstarted, type Fetch } from "./compile.js";
 import type { Failure } from "./errors.js";
 import type { WasmSource } from "./protocol.js";
-import { variant, type Kind } from "./variants.js";
+import { variant } from "./variants.js";
 import * as engine from "./wick_embed.js";
+
+/** `engine` computes with our kernels; `reference` is Candle, to check them with. */
+export type Kind = "engine" | "reference";
+
+/** Brings `reference.ts`. */
+export type LoadReference = () => Promise<typeof import("./reference.js")>;
 
 /** What a module gives to JavaScript. The reference lacks only what threads need. */
 export type Glue = typeof engine;
@@ -22,10 +28,10 @@ export interface Started {
 const started = new Map<Kind, Promise<Started>>();
 
 /** Starts one, once. */
-export function start(kind: Kind, fetch: Fetch, wasm: WasmSource | undefined): Promise<Started> {
+export function start(kind: Kind, fetch: Fetch, wasm: WasmSource | undefined, reference: LoadReference | undefined): Promise<Started> {
   const earlier = started.get(kind);
   if (earlier) return earlier;
-  const starting = begin(kind, fetch, wasm).catch((cause) => {
+  const starting = begin(kind, fetch, wasm, reference).catch((cause) => {
     started.delete(kind);
     throw unstarted(cause);
   });
@@ -33,13 +39,20 @@ export function start(kind: Kind, fetch: Fetch, wasm: WasmSource | undefined): P
   return starting;
 }
 
-async function begin(kind: Kind, fetch: Fetch, wasm: WasmSource | undefined): Promise<Started> {
-  const module = await compile(wasm ?? variant(kind).href, fetch);
-  // Loaded only when asked for: it is as large as the engine's own.
-  const glue = kind === "engine" ? engine : ((await import("./wick_reference.js")) as unknown as Glue);
-  const memory = kind === "engine" ? sharedMemory() : undefined;
-  await instantiate(glue, module, memory);
-  return { glue, module, memory };
+async function begin(kind: Kind, fetch: Fetch, wasm: WasmSource | undefined, reference: LoadReference | undefined): Promise<Started> {
+  if (kind === "engine") {
+    const module = await compile(wasm ?? placed(variant), fetch);
+    const memory = sharedMemory();
+    await instantiate(engine, module, memory);
+    return { glue: engine, module, memory };
+  }
+  if (!reference) {
+    throw { code: "invalid_option", at: "device", message: "device: wick-embed/local has no reference; wick-embed does" } satisfies Failure;
+  }
+  const { glue, file } = await reference();
+  const module = await compile(wasm ?? placed(file), fetch);
+  await instantiate(glue, module);
+  return { glue: glue as unknown as Glue, module, memory: undefined };
 }
 
 /** Pages at the start: those of `--initial-memory` in `build.sh`, and the one that wasm-bindgen adds for the threads. */

@@ -41,6 +41,7 @@ const checks = {
   maxQueryTokens: whole,
   dimensions: whole,
   topK: whole,
+  flat: flag,
   normalize: flag,
   k1: number,
   b: number,

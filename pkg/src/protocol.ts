@@ -1,6 +1,7 @@
 /** What passes between a model's face and its engine, in a worker or not. Every message is plain data. */
 
 import type { Failure } from "./errors.js";
+import type { Blob, WasmMemory, WasmModule } from "./globals.js";
 import type { Analyzer, Bm25Parameters, Device, Dtype, OutputKind, Prompts, QuantizedDtype, Role } from "./types.js";
 
 /** A source whose addresses are absolute. */
@@ -9,7 +10,7 @@ export type ResolvedSource =
   | { kind: "base"; url: string }
   | { kind: "files"; files: Record<string, string | Blob | ArrayBuffer | Uint8Array> };
 
-export type WasmSource = string | ArrayBuffer | Uint8Array | WebAssembly.Module;
+export type WasmSource = string | ArrayBuffer | Uint8Array | WasmModule;
 
 /** What a first call tells: it gives the engine its model. */
 interface First {
@@ -174,8 +175,8 @@ export interface Answers {
 
 /** What a helper is started with. */
 export interface HelperStart {
-  module: WebAssembly.Module;
-  memory: WebAssembly.Memory;
+  module: WasmModule;
+  memory: WasmMemory;
 }
 
 /** From an engine's worker: start so many threads. */
@@ -191,6 +192,12 @@ export interface HelpersReply {
 
 /** To the engine. */
 export type Request = { id: number; call: Call } | { id: number; abort: true };
+
+/**
+ * Of a browser's worker itself, on its first request: that its script runs, and a lock that it holds as long as it lives, where
+ * there are locks.
+ */
+export type Sign = { started: true } | { lock: string };
 
 /** From the engine: any number of progress messages, then what was done or what failed; and later, of a load that said so, that its files are kept. */
 export type Reply =

@@ -4,7 +4,7 @@
  */
 
 import { Client, type Channel } from "./client.js";
-import { compile, crashed, instantiate, unstarted } from "./compile.js";
+import { compile, crashed, instantiate, placed, unstarted } from "./compile.js";
 import { TextEmbedder } from "./embedder.js";
 import { WickError, isFailure, type Failure } from "./errors.js";
 import { resolveAddress, resolveWasm, type Host } from "./model.js";
@@ -112,11 +112,19 @@ async function open(
   });
   if (own !== undefined && typeof own !== "function") throw invalid("fetch", "it must be a function");
   if (own === undefined && typeof globalThis.fetch !== "function") throw invalid("fetch", "there is none here: hand one in");
-  const runtime = await host.runtime();
-  await start(runtime, wasm === undefined ? new URL("./wick_remote_bg.wasm", import.meta.url).href : resolveWasm(host, wasm));
+  const { runtime } = host;
+  await start(runtime, wasm === undefined ? ownModule() : resolveWasm(host, wasm));
   const engine = guarded(() => kind.open(json, apiKey, own ?? ((url: string, init: RequestInit) => fetch(url, init))));
   const described = guarded(() => engine.describe() as Described);
   return [await Client.open(async (onReply) => new RemoteEngine(engine, runtime, onReply)), described];
+}
+
+function ownModule(): string {
+  try {
+    return placed(() => new URL("./wick_remote_bg.wasm", import.meta.url));
+  } catch (cause) {
+    throw new WickError(unstarted(cause));
+  }
 }
 
 function address(host: Host, baseUrl: string | URL): string {

@@ -1,3 +1,5 @@
+import type { RequestInit, Response } from "./globals.js";
+
 /** What differs between a browser and Node, for whoever runs a module. */
 export interface Runtime {
   fetch(url: string, init: RequestInit): Promise<Response>;
@@ -5,5 +7,5 @@ export interface Runtime {
    * Calls back when a module traps outside a call into it (a trap in a resumed future reaches nobody's `catch`); true says that the
    * trap is the listener's. Returns how to stop listening.
    */
-  onTrap(listener: (error: WebAssembly.RuntimeError) => boolean): () => void;
+  onTrap(listener: (error: Error) => boolean): () => void;
 }

@@ -34,15 +34,14 @@ export class SparseVector implements SparseEntries {
 
   /** The words that the indices stand for, as the vocabulary writes them, largest weight first. Needs the model, not disposed. */
   async decode(): Promise<TokenWeight[]> {
-    // A copy, or the message would carry the buffer of all rows.
-    const strings = await this.#strings(this.indices.slice());
+    const strings = await this.#strings(this.indices);
     return strings.map((token, at) => ({ token, weight: this.values[at] as number })).sort((a, b) => b.weight - a.weight);
   }
 }
 
-/** Rows from the engine; all are views of its two buffers. */
+/** Rows from the engine, each with arrays of its own. */
 export function sparseRows({ indices, values, ends }: SparseRows, strings: Strings): SparseVector[] {
-  return spans(ends, (start, end) => new SparseVector(indices.subarray(start, end), values.subarray(start, end), strings));
+  return spans(ends, (start, end) => new SparseVector(indices.slice(start, end), values.slice(start, end), strings));
 }
 
 /** Cuts rows that lie one after the other. */

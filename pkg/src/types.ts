@@ -1,5 +1,6 @@
 /** Everything a caller meets, apart from the classes. */
 
+import type { AbortSignal, Blob, Headers, RequestInit, Response, URL, WasmModule, Worker } from "./globals.js";
 import type { SparseVector } from "./sparse.js";
 
 /** One file: an address, or its bytes. Relative addresses count from the page, or in Node from the working directory. */
@@ -43,13 +44,17 @@ export interface Prompts {
 
 /** How the engine runs. */
 export interface EngineOptions {
-  /** Work in a worker, so that the page stays alive; true by default. */
-  worker?: boolean;
+  /**
+   * Work in a worker, so that the page stays alive. By default a worker of the package's own, where there are workers; in a service
+   * worker or a shared worker, which have none, this thread. False: this thread. Where a bundler or another origin needs it: the
+   * address of a script that imports `wick-embed/worker`, or a function that makes such a worker, anew in each call.
+   */
+  worker?: boolean | string | URL | (() => Worker);
   /**
    * The engine's module, where a bundler cannot find it by itself: an address, bytes, or a compiled module. It is taken as it
    * is: the build whose name has `relaxed` needs relaxed SIMD, and `wick_reference_bg.wasm` is for the devices of that kind.
    */
-  wasm?: string | URL | ArrayBuffer | Uint8Array | WebAssembly.Module;
+  wasm?: string | URL | ArrayBuffer | Uint8Array | WasmModule;
   /** Stops. */
   signal?: AbortSignal;
 }
@@ -190,9 +195,15 @@ export interface EncodeOptions {
   topK?: number;
   /** Another prompt than the role's, put before each text as it stands. */
   prompt?: string;
+  /** True: give all vectors in one array; see {@link FlatOutput}. */
+  flat?: false;
   onProgress?: (progress: EncodeProgress) => void;
   /** Stops between two batches, at a provider at once. */
   signal?: AbortSignal;
+}
+
+export interface FlatEncodeOptions extends Omit<EncodeOptions, "flat"> {
+  flat: true;
 }
 
 export interface VerifyOptions {
@@ -240,6 +251,9 @@ export interface Bm25Parameters {
 
 export interface Bm25FitOptions extends Bm25Parameters, EngineOptions {}
 
+/** Saved statistics: JSON as a string, an object or a file, or where it is. */
+export type Bm25Statistics = string | object | URL | Blob;
+
 export interface Bm25LoadOptions extends EngineOptions {
   /** The one of the fit; `{ kind: "nltk", language: "en" }` by default. */
   analyzer?: Analyzer;
@@ -265,7 +279,7 @@ export interface Usage {
   truncated: number[];
 }
 
-/** For each text, in their order, what the model gives and the call asked for. Arrays are views of shared buffers. */
+/** For each text, in their order, what the model gives and the call asked for. Each array has a buffer of its own. */
 export interface Output {
   /** A vector. */
   dense?: Float32Array[];
@@ -291,6 +305,25 @@ export interface SignedVectors {
 export interface UnsignedVectors {
   dtype: "uint8" | "ubinary";
   vectors: Uint8Array[];
+}
+
+/** Vectors of equal length, one after the other: that of text `i` begins at `i * dimensions`. */
+export interface FlatVectors<T = Float32Array> {
+  data: T;
+  /** Numbers of each vector. */
+  dimensions: number;
+}
+
+/** As {@link Output}, with the vectors of all texts in one array of each kind. */
+export interface FlatOutput {
+  dense?: FlatVectors;
+  /** Entries of all texts, one after the other; `ends[i]` is where those of text `i` end. */
+  sparse?: { indices: Uint32Array; values: Float32Array; ends: Uint32Array };
+  /** Of bits each number holds eight. */
+  quantized?: FlatVectors<Int8Array | Uint8Array> & { dtype: QuantizedDtype };
+  /** Token vectors of all texts, one after the other; `ends[i]` is how many there are up to the end of text `i`. */
+  tokens?: FlatVectors & { ends: Uint32Array };
+  usage: Usage;
 }
 
 /** How alike two results of the same texts are. */

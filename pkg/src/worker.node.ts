@@ -21,7 +21,8 @@ const helpers: Helpers = {
     }),
 };
 
-const engine = new EngineHost(workerRuntime, (reply, transfer) => parentPort?.postMessage(reply, transfer), helpers);
+const reference = () => import("./reference.js");
+const engine = new EngineHost(workerRuntime, (reply, transfer) => parentPort?.postMessage(reply, transfer), { helpers, reference });
 parentPort?.on("message", (data: Request | HelperStart | HelpersReply) => {
   if ("memory" in data) void takePart(data, (takesPart) => parentPort?.postMessage(takesPart));
   else if ("joined" in data) joined(data.joined);

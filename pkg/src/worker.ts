@@ -2,7 +2,9 @@
 
 import { EngineHost } from "./engine.js";
 import { takePart, type Helpers } from "./helpers.js";
-import type { HelpersReply, HelperStart, HelpersRequest, Request } from "./protocol.js";
+import type { HelpersReply, HelperStart, HelpersRequest, Request, Sign } from "./protocol.js";
+// Not `import()`: Vite up to 7 builds a worker as one file, unless it is configured otherwise.
+import * as reference from "./reference.js";
 import { runtime } from "./runtime.web.js";
 
 let joined: (count: number) => void;
@@ -20,9 +22,19 @@ const helpers: Helpers = {
     }),
 };
 
-const engine = new EngineHost(runtime, (reply, transfer) => postMessage(reply, { transfer }), helpers);
+let engine: EngineHost | undefined;
+
 onmessage = ({ data }: MessageEvent<Request | HelperStart | HelpersReply>) => {
   if ("memory" in data) void takePart(data, (takesPart) => postMessage(takesPart));
   else if ("joined" in data) joined(data.joined);
-  else engine.receive(data);
+  else (engine ??= begin()).receive(data);
 };
+
+function begin(): EngineHost {
+  const tell = (sign: Sign) => postMessage(sign);
+  tell({ started: true });
+  // Held to the end of this worker. Without a secure context there are no locks, nor with an opaque origin.
+  const lock = navigator.locks && `wick-embed ${crypto.randomUUID()}`;
+  navigator.locks?.request(lock, () => (tell({ lock }), new Promise(() => {}))).catch(() => {});
+  return new EngineHost(runtime, (reply, transfer) => postMessage(reply, { transfer }), { helpers, reference: async () => reference });
+}

@@ -8,7 +8,7 @@ import { chromium } from "playwright-core";
 
 import { serve } from "../../tools/serve.mjs";
 
-export { serve };
+export { chromium, serve };
 
 /** A path in the repository. */
 export const path = (relative) => fileURLToPath(new URL(`../../${relative}`, import.meta.url));

@@ -1,6 +1,6 @@
 // The packed npm package as a user installs it: in Node, in a Vite project, and what its types allow.
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -37,7 +37,8 @@ function node(source, ...options) {
 
 test("the package holds what it should and nothing else", () => {
   const installed = join(project, "node_modules/wick-embed");
-  assert.deepEqual(readdirSync(installed).sort(), ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "dist", "package.json"]);
+  const others = ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "THIRD-PARTY-NOTICES.txt"];
+  assert.deepEqual(readdirSync(installed).sort(), [...others, "dist", "docs", "package.json"]);
   const files = readdirSync(join(installed, "dist"));
   assert.deepEqual(files.filter((file) => !/\.(js|d\.ts|wasm)$/.test(file)), []);
   assert.deepEqual(files.filter((file) => file.endsWith(".wasm")).sort(), MODULES);
@@ -47,6 +48,46 @@ test("the package holds what it should and nothing else", () => {
   for (const file of Object.values(exports).flatMap((file) => (typeof file === "string" ? file : Object.values(file)))) {
     assert.ok(existsSync(join(installed, file)), file);
   }
+  // npm's page shows this file, and has no other beside it. Each document that it points at is in the package.
+  const links = [...readFileSync(join(installed, "README.md"), "utf8").matchAll(/\]\(([^)]*)\)/g)].map(([, link]) => link);
+  assert.deepEqual(links.filter((link) => !/^(https:|#)/.test(link)), []);
+  const own = links.filter((link) => link.startsWith("https://unpkg.com/")).map((link) => link.split("/").slice(4).join("/").split("#")[0]);
+  assert.ok(own.length > 3);
+  for (const file of own) assert.ok(existsSync(join(installed, file)), file);
+  // What the modules are made of, each with its licence.
+  const notices = readFileSync(join(installed, "THIRD-PARTY-NOTICES.txt"), "utf8");
+  for (const part of ["\ntokenizers 0.", "\nwgpu ", "\nwasm-bindgen ", "\ncandle-core ", "PostgreSQL Database Management System", "Permission is hereby granted, free of charge"]) {
+    assert.ok(notices.includes(part), part);
+  }
+});
+
+test("the worker and wick-embed/local load no parts later: bundlers split no worker, and a service worker may not", () => {
+  const folder = join(project, "node_modules/wick-embed/dist");
+  /** All scripts that one imports, and those that it would load later. */
+  const graph = (entry) => {
+    const [seen, later] = [new Set([entry]), []];
+    for (const file of seen) {
+      const text = readFileSync(join(folder, file), "utf8").replace(/\/\*[^]*?\*\/|^ *\/\/.*$/gm, "");
+      for (const [, name] of text.matchAll(/^(?:import|export)\b[^;]*?"\.\/([^"]+)";/gm)) seen.add(name);
+      later.push(...[...text.matchAll(/\bimport\(.*/g)].map(([found]) => `${file}: ${found}`));
+    }
+    return { seen, later };
+  };
+  for (const entry of ["worker.js", "local.js"]) {
+    const { seen, later } = graph(entry);
+    assert.ok(seen.has("wick_embed.js"), `${[...seen]}`);
+    assert.deepEqual(later, []);
+  }
+  assert.ok(graph("index.js").later.length > 0, "those of a page are seen");
+});
+
+test("the entries differ only in where they compute", () => {
+  const [browser, node, local] = ["index", "node", "local"].map((entry) =>
+    readFileSync(path(`pkg/src/${entry}.ts`), "utf8").replace(/^\/\*\*[^]*?\*\/\n/, "").replace(/"\.\/host\.\w+\.js"/, "HOST"),
+  );
+  assert.ok(browser.includes("HOST"));
+  assert.equal(node, browser);
+  assert.equal(local, browser);
 });
 
 test("a page fetches less than 0.9 MB of module, and less than 0.16 MB for a provider", async (t) => {
@@ -123,6 +164,66 @@ test("in Node: a path, bytes, errors and abort", () => {
   assert.deepEqual(rest, [...after, value, 64, ...after, "missing_file", "invalid_weights", "network"]);
 });
 
+test("each row has a buffer of its own, and the flat form has the same numbers", async (t) => {
+  const providers = await serveProviders();
+  t.after(() => providers.close());
+  const program = `
+    import assert from "node:assert/strict";
+    import { BM25, Embedder } from "wick-embed";
+    const alone = (...arrays) => {
+      for (const array of arrays) assert.deepEqual([array.byteOffset, array.buffer.byteLength], [0, array.byteLength]);
+      assert.equal(new Set(arrays.map(({ buffer }) => buffer)).size, arrays.length);
+    };
+    const texts = ["sun", "sun rain sun", "wind and rain"];
+    const embedder = await Embedder.load(${JSON.stringify(path("tests/fixtures/bge-m3"))});
+    const { dense, sparse, tokens, usage } = await embedder.encode(texts);
+    alone(...dense, ...tokens.flat(), ...sparse.flatMap(({ indices, values }) => [indices, values]));
+    const flat = await embedder.encodeQueries(texts, { flat: true });
+    const joined = (arrays) => arrays.flatMap((array) => Array.from(array));
+    const ends = (rows) => rows.map((_, index) => rows.slice(0, index + 1).reduce((sum, { length }) => sum + length, 0));
+    assert.deepEqual([Array.from(flat.dense.data), flat.dense.dimensions], [joined(dense), dense[0].length]);
+    assert.deepEqual([Array.from(flat.tokens.data), flat.tokens.dimensions], [joined(tokens.flat()), tokens[0][0].length]);
+    assert.deepEqual(Array.from(flat.tokens.ends), ends(tokens));
+    assert.deepEqual(Array.from(flat.sparse.indices), joined(sparse.map(({ indices }) => indices)));
+    assert.deepEqual(Array.from(flat.sparse.values), joined(sparse.map(({ values }) => values)));
+    assert.deepEqual(Array.from(flat.sparse.ends), ends(sparse.map(({ indices }) => indices)));
+    assert.deepEqual(flat.usage, usage);
+    // A row may be given away.
+    structuredClone(dense[0], { transfer: [dense[0].buffer] });
+    assert.deepEqual([dense[0].length, dense[1].length], [0, dense[2].length]);
+    assert.equal((await embedder.encode(texts, { flat: 1 }).catch(({ code }) => code)), "invalid_option");
+    const bm25 = await BM25.fit(texts);
+    alone(...(await bm25.encodeDocuments(texts)).sparse.flatMap(({ indices, values }) => [indices, values]));
+    const options = { model: "voyage-4", apiKey: "sk-test-0123456789", baseUrl: ${JSON.stringify(`${providers.url}/voyage`)}, outputDtype: "ubinary" };
+    const remote = await Embedder.remote("voyage", options);
+    const { quantized } = await remote.encodeQueries(texts);
+    alone(...quantized.vectors);
+    const { quantized: bits } = await remote.encodeQueries(texts, { flat: true });
+    assert.deepEqual(bits, { dtype: "ubinary", data: new Uint8Array(joined(quantized.vectors)), dimensions: 128 });
+    console.log("done");`;
+  // The provider answers in this process.
+  writeFileSync(join(project, "rows.mjs"), program);
+  const { stdout } = await promisify(execFile)(process.execPath, ["rows.mjs"], { cwd: project });
+  assert.equal(stdout, "done\n");
+});
+
+test("in Node: a worker that ends without a word rejects its calls, and those that come later", () => {
+  const output = node(`
+    import { syncBuiltinESMExports } from "node:module";
+    import threads from "node:worker_threads";
+    const workers = [];
+    threads.Worker = class extends threads.Worker {
+      constructor(...all) { super(...all); workers.push(this); }
+    };
+    syncBuiltinESMExports();
+    const { Embedder } = await import("wick-embed");
+    const code = (promise) => promise.then(() => "none", (error) => error.code);
+    const embedder = await Embedder.load(${JSON.stringify(path(SMALL))}, { threads: 1 });
+    const call = code(embedder.encode(Array(5000).fill("a b c d"), { onProgress: () => workers[0].terminate() }));
+    console.log(JSON.stringify([await call, await code(embedder.encode(["a"])), await code(Embedder.load("a/b", { worker: () => {} }))]));`);
+  assert.deepEqual(JSON.parse(output), ["crashed", "crashed", "invalid_option"]);
+});
+
 test("in Node: a trap and a listener that throws end neither the program nor what is behind", () => {
   const tokenizer = JSON.parse(readFileSync(path(`${SMALL}/tokenizer.json`), "utf8"));
   tokenizer.normalizer = { type: "Precompiled", precompiled_charsmap: "AAAAAA==" };
@@ -155,6 +256,8 @@ test("types: what is documented compiles, what is wrong does not", () => {
     `import { BM25, Embedder, Reranker, SparseVector, WickError, colbertScore, hybridScore, lexicalScore, type Code, type Output, type OutputKind, type Provider, type ProviderFailure, type QuantizedVectors, type Ranked, type RemoteEmbedder, type RemoteReranker, type Source, type TextEmbedder, type TextReranker, type Tokens } from "wick-embed";
     const sources: Source[] = ["org/name@main", new URL("https://example.com/"), { "config.json": new Blob([]), "model.safetensors": new Uint8Array() }];
     export async function all(): Promise<Float32Array[]> {
+      const workers: NonNullable<Parameters<typeof Embedder.load>[1]>["worker"][] = [true, "/w.js", new URL("https://example.com/w.js"), () => new Worker("/w.js")];
+      await Embedder.load(sources[0]!, { worker: workers[0]! });
       const embedder: Embedder = await Embedder.load(sources[0]!, { revision: "main", worker: false, threads: 2, dimensions: 3, signal: AbortSignal.timeout(9), onProgress: ({ loaded, total, file }) => console.log(loaded, total, file.length) });
       const output: Output = await embedder.encodeQueries(["a"], { onProgress: ({ done, total }) => console.log(done / total) });
       const tokens: Tokens[] = await embedder.tokenize(["a"], { role: "document" });
@@ -228,10 +331,41 @@ test("types: what is documented compiles, what is wrong does not", () => {
       return code;
     }`,
   );
-  const options = { strict: true, target: "ES2022", module: "NodeNext", moduleResolution: "NodeNext", lib: ["ES2022", "DOM"], types: [], noEmit: true };
-  writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions: options, files: ["types.ts"] }));
+  compiles("types.ts", { module: "NodeNext", lib: ["ES2022", "DOM"] });
+  compiles("types.ts", { module: "ESNext", moduleResolution: "bundler", lib: ["ES2022", "DOM"] });
+});
+
+/** Type-checks a file of the project, and all declarations that it comes by. */
+function compiles(file, options) {
+  const compilerOptions = { strict: true, skipLibCheck: false, target: "ES2022", types: [], noEmit: true, ...options };
+  writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, files: [file] }));
   const tsc = spawnSync(process.execPath, [path("pkg/node_modules/typescript/bin/tsc"), "-p", project], { encoding: "utf8" });
-  assert.equal(tsc.status, 0, tsc.stdout);
+  assert.equal(tsc.status, 0, `${JSON.stringify(options)}: ${tsc.stdout}`);
+}
+
+test("types: without the DOM's library, and with Node's types or none", () => {
+  writeFileSync(
+    join(project, "bare.ts"),
+    `import { BM25, Embedder, Reranker, type FlatOutput, type FlatVectors, type Source } from "wick-embed";
+    import { Embedder as Local } from "wick-embed/local";
+    import "wick-embed/worker";
+    export async function all(source: Source, module: object): Promise<number> {
+      const embedder = await Embedder.load(source, { worker: false, wasm: module as Uint8Array });
+      const row: Float32Array = (await embedder.encode(["a"])).dense![0]!;
+      const flat: FlatOutput = await embedder.encodeDocuments(["a"], { flat: true, topK: 3 });
+      const { data, dimensions }: FlatVectors = flat.dense!;
+      // @ts-expect-error the flat form has no rows
+      flat.dense![0];
+      const remote = await Embedder.remote("openai", { model: "m", fetch: async (url) => { throw new Error(url); } });
+      const local = await Local.load(source);
+      await Reranker.load(source, { worker: "./worker.js" });
+      return row.length + data.length + dimensions + (remote.dimensions ?? 0) + local.dimensions + (await BM25.fit(["a"])).dimensions;
+    }`,
+  );
+  const bare = { module: "NodeNext", lib: ["ES2022"] };
+  compiles("bare.ts", bare);
+  compiles("bare.ts", { ...bare, typeRoots: [path("pkg/node_modules/@types")], types: ["node"] });
+  compiles("bare.ts", { ...bare, lib: ["ES2022", "WebWorker"] });
 });
 
 test("in a Vite project, built and run in Chromium", async (t) => {

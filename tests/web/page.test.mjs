@@ -331,7 +331,8 @@ describe("failures have a code, and the next call works", () => {
     });
     assert.deepEqual(codes, ["executor", "network", "executor"]);
     await page.route("**/worker.js", (route) => route.fulfill({ status: 404, body: "" }));
-    assert.equal((await page.evaluate(() => failure(load("small")))).code, "crashed");
+    const { code, at } = await page.evaluate(() => failure(load("small")));
+    assert.deepEqual([code, at], ["executor", "worker"]);
     await page.unroute("**/worker.js");
     assert.equal(await page.evaluate(async () => (await load("small")).dimensions), 32);
   });
@@ -458,7 +459,7 @@ test("importing does nothing", async (t) => {
   });
   assert.deepEqual(touched, []);
   // Its own few scripts, and neither the engine nor the module.
-  const names = ["bm25", "client", "crew", "embedder", "errors", "host.web", "index", "model", "options", "origin", "reranker", "score", "sparse", "verify"];
+  const names = ["bm25", "client", "crew", "embedder", "errors", "host.web", "index", "model", "options", "origin", "reranker", "runtime.web", "score", "sparse", "verify"];
   const scripts = names.map((name) => `/wick-embed/${name}.js`);
   assert.deepEqual(requested.sort(), scripts);
 });
