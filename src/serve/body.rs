@@ -9,18 +9,27 @@ use serde::{
     de::{DeserializeOwned, Error, SeqAccess, Visitor},
 };
 
+use tokio::sync::Semaphore;
+
 use super::failure::{Failure, Reason};
 
 /// How much more than what is allowed is read, and dropped, before it is refused: a client that is still writing does not see an answer.
 const DRAINED: usize = 4;
 
+/// What of a body takes a unit of the room that all bodies share while they are read.
+pub const UNIT: usize = 64 << 10;
+
 /// Reads a body of at most `most` bytes as JSON.
-pub async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, Failure> {
+pub async fn read<T: DeserializeOwned>(request: Request, most: usize, room: &Semaphore) -> Result<T, Failure> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
         let message = format!("the content type is {kind:?}, and not application/json");
         return Err(Failure::new(Reason::NotJson, message));
+    }
+    let encoding = request.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
+    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Failure::new(Reason::NotJson, "bodies with a content-encoding are not read; send plain JSON"));
     }
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
@@ -28,18 +37,42 @@ pub async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<
     if length > most.saturating_mul(DRAINED) {
         return Err(too_large());
     }
-    let bytes = bytes(request.into_body(), most).await?.ok_or_else(too_large)?;
-    serde_json::from_slice(&bytes).map_err(|error| Failure::new(Reason::Invalid, format!("the body: {error}")))
+    let bytes = bytes(request.into_body(), most, room).await?.ok_or_else(too_large)?;
+    // Some editors and clients put a mark before it, which JSON has no place for.
+    let json = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let refused = |error: serde_json::Error| Failure::new(Reason::Invalid, format!("the body: {error}"));
+    // serde takes an array for an object's fields in order.
+    if json.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Failure::new(Reason::Invalid, "the body: it is an array, and not an object"));
+    }
+    serde_json::from_slice(json).map_err(refused)
+}
+
+/// A whole number, or none. Some clients write each number with a point.
+pub fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = number.as_u64().or_else(|| {
+        let value =
+            number.as_f64().filter(|value| value.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(value))?;
+        Some(value as u64)
+    });
+    let whole = whole.and_then(|whole| usize::try_from(whole).ok());
+    whole.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no whole number")))
 }
 
 /// The bytes of a body, or nothing if there are too many.
-async fn bytes(body: Body, most: usize) -> Result<Option<Vec<u8>>, Failure> {
+async fn bytes(body: Body, most: usize, room: &Semaphore) -> Result<Option<Vec<u8>>, Failure> {
     let (mut bytes, mut length) = (Vec::new(), 0usize);
+    let mut taken = Vec::new();
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| Failure::new(Reason::Invalid, format!("the body: {error}")))?;
         length = length.saturating_add(chunk.len());
         if length <= most {
+            while taken.len() < length / UNIT {
+                let busy = |_| Failure::new(Reason::Busy, "too many bodies are being read; try again later");
+                taken.push(room.try_acquire().map_err(busy)?);
+            }
             bytes.extend_from_slice(&chunk);
         } else {
             bytes = Vec::new();

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     call::{EncodeOptions, Output, OutputKind, Vectors},
     embedder::Embedder,
-    error::Result,
+    error::{Error, Result},
     ops::Pooling,
     platform::native::block_on,
     rerank::Reranker,
@@ -65,20 +65,27 @@ impl Engine for Embedder {
         EmbedderAbout { outputs, pooling, max_tokens: self.max_tokens() }
     }
 
-    fn prepare(&self, request: Embed) -> Result<(Vec<Encoded>, Wanted), Failure> {
-        let mut options = request.wanted.options();
-        self.check(&options)?;
-        if let Some(name) = &request.prompt_name {
-            let Some(prompt) = self.prompt(name) else {
-                return Err(
-                    Failure::new(Reason::Invalid, format!("the model has no prompt {name:?}")).at("prompt_name")
-                );
-            };
-            options.prompt = Some(prompt.to_owned());
+    fn cost(request: &Embed, index: usize) -> usize {
+        cost(&request.texts, index)
+    }
+
+    fn options(&self, request: &Embed) -> Result<Wanted, Failure> {
+        self.check(&request.wanted.options())?;
+        match &request.prompt_name {
+            Some(name) if self.prompt(name).is_none() => {
+                Err(Failure::new(Reason::Invalid, format!("the model has no prompt {name:?}")).at("prompt_name"))
+            }
+            _ => Ok(request.wanted),
         }
-        let texts = request.texts.iter().map(|text| self.prepare(text, &options)).collect::<Result<Vec<_>>>()?;
-        check_length(&texts, request.truncate, self.max_tokens())?;
-        Ok((texts, request.wanted))
+    }
+
+    fn prepare(&self, request: &mut Embed, index: usize) -> Result<Encoded, Failure> {
+        let mut options = request.wanted.options();
+        options.prompt = request.prompt_name.as_deref().and_then(|name| self.prompt(name)).map(str::to_owned);
+        let text = request.texts.get(index).map_or("", String::as_str);
+        let text = self.prepare(text, &options).map_err(|error| refused(error, index))?;
+        check_length(&text, index, request.truncate, self.max_tokens())?;
+        Ok(text)
     }
 
     fn run(&self, texts: &[Encoded], wanted: &Wanted) -> Result<Vec<Row>, Failure> {
@@ -115,10 +122,20 @@ impl Engine for Reranker {
         RerankerAbout { max_tokens: self.max_tokens() }
     }
 
-    fn prepare(&self, request: Rerank) -> Result<(Vec<Encoded>, bool), Failure> {
-        let pairs = self.prepare(&request.query, &request.documents)?;
-        check_length(&pairs, request.truncate, self.max_tokens())?;
-        Ok((pairs, request.normalize))
+    fn cost(request: &Rerank, index: usize) -> usize {
+        cost(&request.documents, index)
+    }
+
+    fn options(&self, request: &Rerank) -> Result<bool, Failure> {
+        Ok(request.normalize)
+    }
+
+    fn prepare(&self, request: &mut Rerank, index: usize) -> Result<Encoded, Failure> {
+        let document = request.documents.get(index).map_or(&[][..], std::slice::from_ref);
+        let pair = self.prepare(&request.query, document).map_err(|error| refused(error, index))?.pop();
+        let pair = pair.ok_or_else(Failure::crashed)?;
+        check_length(&pair, index, request.truncate, self.max_tokens())?;
+        Ok(pair)
     }
 
     fn run(&self, pairs: &[Encoded], normalize: &bool) -> Result<Vec<f32>, Failure> {
@@ -126,13 +143,23 @@ impl Engine for Reranker {
     }
 }
 
-fn check_length(texts: &[Encoded], truncate: bool, most: usize) -> Result<(), Failure> {
-    match texts.iter().position(|text| text.truncated) {
-        Some(index) if !truncate => {
-            let message =
-                format!("text {index} has more than the {most} tokens that the model takes, and is not to be cut");
-            Err(Failure::new(Reason::TooLong, message).at("input"))
-        }
-        _ => Ok(()),
+/// Of a text more than this is not read, as a rule.
+const MOST_COST: usize = 4096;
+
+fn cost(texts: &[String], index: usize) -> usize {
+    // A text costs something beside its tokens.
+    texts.get(index).map_or(0, |text| text.len().min(MOST_COST) + 32)
+}
+
+fn refused(error: Error, index: usize) -> Failure {
+    let failure = Failure::from(error);
+    Failure { message: format!("text {index}: {}", failure.message), ..failure }
+}
+
+fn check_length(text: &Encoded, index: usize, truncate: bool, most: usize) -> Result<(), Failure> {
+    if !text.truncated || truncate {
+        return Ok(());
     }
+    let message = format!("text {index} has more than the {most} tokens that the model takes, and is not to be cut");
+    Err(Failure::new(Reason::TooLong, message).at("input"))
 }

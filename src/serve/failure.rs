@@ -29,6 +29,8 @@ pub enum Reason {
     NotJson,
     /// No key, or a wrong one.
     Key,
+    /// The `Host` is not this machine's: as a rule a page whose name was pointed here.
+    Host,
     NoSuchPath,
     NoSuchMethod,
     /// The request names a model that is not served.
@@ -99,6 +101,7 @@ impl Failure {
             Reason::TooManyBytes => (StatusCode::PAYLOAD_TOO_LARGE, REQUEST, Some("request_too_large")),
             Reason::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, REQUEST, None),
             Reason::Key => (StatusCode::UNAUTHORIZED, REQUEST, Some("invalid_api_key")),
+            Reason::Host => (StatusCode::FORBIDDEN, REQUEST, Some("host_not_allowed")),
             Reason::NoSuchPath => (StatusCode::NOT_FOUND, REQUEST, Some("unknown_url")),
             Reason::NoSuchMethod => (StatusCode::METHOD_NOT_ALLOWED, REQUEST, None),
             Reason::NoSuchModel | Reason::NotGiven => (StatusCode::NOT_FOUND, REQUEST, Some("model_not_found")),
@@ -125,9 +128,12 @@ impl Failure {
             Reason::NotGiven => (StatusCode::FAILED_DEPENDENCY, "Backend"),
             Reason::Busy | Reason::Timeout => (self.openai().0, "Overloaded"),
             Reason::Unhealthy => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
-            Reason::NotJson | Reason::Key | Reason::NoSuchPath | Reason::NoSuchMethod | Reason::NoSuchModel => {
-                (self.openai().0, "Validation")
-            }
+            Reason::NotJson
+            | Reason::Key
+            | Reason::Host
+            | Reason::NoSuchPath
+            | Reason::NoSuchMethod
+            | Reason::NoSuchModel => (self.openai().0, "Validation"),
             Reason::Model(code) => match code {
                 Code::InvalidText | Code::InvalidTokenizer => (StatusCode::UNPROCESSABLE_ENTITY, "Tokenizer"),
                 Code::InvalidOption => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),

@@ -8,18 +8,20 @@ pub mod batch;
 pub mod body;
 pub mod engines;
 pub mod failure;
+pub mod metrics;
 pub mod openai;
 pub mod tei;
 
 use std::{
     io,
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, Uri, header},
     middleware::{self, Next},
@@ -32,8 +34,9 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
+use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::{
@@ -44,6 +47,7 @@ use crate::{
 };
 use batch::{Engine, Queue};
 use failure::{Failure, Form, Reason};
+use metrics::Metrics;
 
 /// How long a client may take for a request's head, and between two requests.
 const HEAD: Duration = Duration::from_secs(30);
@@ -89,6 +93,8 @@ pub struct Access {
     pub origins: Vec<String>,
     /// What a client must send as `Authorization: Bearer`.
     pub key: Option<String>,
+    /// Further names by which a server on this machine alone may be called (`Host`), beside its own addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// A model with the names that requests know it by.
@@ -106,7 +112,12 @@ impl<E: Engine> Served<E> {
     ) -> Result<Self> {
         Ok(Self {
             names,
-            queue: Queue::start(load, limits.max_queued_texts.min(Semaphore::MAX_PERMITS), BATCH_TOKENS)?,
+            queue: Queue::start(
+                load,
+                limits.max_queued_texts.min(Semaphore::MAX_PERMITS),
+                BATCH_TOKENS,
+                limits.timeout,
+            )?,
         })
     }
 
@@ -137,6 +148,10 @@ pub struct Server {
     started: u64,
     /// One for each request that may be under way.
     places: Semaphore,
+    /// Units of bodies that are being read, of [`body::UNIT`] bytes.
+    reading: Semaphore,
+    hosts: Vec<String>,
+    metrics: Metrics,
 }
 
 impl Server {
@@ -161,6 +176,13 @@ impl Server {
             dtype: dtype.to_owned(),
             started,
             places: Semaphore::new(limits.max_requests.min(Semaphore::MAX_PERMITS)),
+            reading: Semaphore::new(
+                (limits.max_body_bytes / body::UNIT + 1)
+                    .saturating_mul(limits.max_requests)
+                    .min(Semaphore::MAX_PERMITS),
+            ),
+            hosts: access.hosts,
+            metrics: Metrics::default(),
             limits,
         })
     }
@@ -184,6 +206,25 @@ impl Server {
             texts: sum.texts + counts.texts.load(Relaxed),
             calls: sum.calls + counts.calls.load(Relaxed),
         })
+    }
+
+    /// Reads a body, and then takes one of the places of requests under way, so that a client that sends slowly holds none.
+    async fn read<T: DeserializeOwned>(&self, request: Request) -> Result<(T, SemaphorePermit<'_>), Failure> {
+        let body = body::read(request, self.limits.max_body_bytes, &self.reading).await?;
+        let busy = |_| Failure::new(Reason::Busy, "too many requests are under way; try again later");
+        Ok((body, self.places.try_acquire().map_err(busy)?))
+    }
+
+    /// Whether this machine may be called so. A page that had its own name pointed here would be of the same origin, and could read answers.
+    fn is_called(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        address.parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
     }
 
     /// Whether a request has the key, if one is asked for.
@@ -233,11 +274,13 @@ fn read_origin(origin: &str) -> Result<HeaderValue> {
     })
 }
 
-fn router(server: &Arc<Server>) -> Router {
+/// `is_local`: whether only this machine can connect and no key is asked for.
+fn router(server: &Arc<Server>, is_local: bool) -> Router {
     let router = Router::new()
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
+        .route("/", post(tei::root))
         .route("/embed", post(tei::embed))
         .route("/embed_sparse", post(tei::embed_sparse))
         .route("/rerank", post(tei::rerank))
@@ -248,7 +291,8 @@ fn router(server: &Arc<Server>) -> Router {
         .method_not_allowed_fallback(async |uri: Uri| {
             Failure::new(Reason::NoSuchMethod, "the path has another method").response(Form::of(uri.path()))
         })
-        .layer(middleware::from_fn_with_state(server.clone(), guard))
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state((server.clone(), is_local), guard))
         // Asked by machines that have no key, and just when there is much to do.
         .route("/health", get(tei::health))
         .with_state(server.clone());
@@ -259,26 +303,45 @@ fn router(server: &Arc<Server>) -> Router {
     }
 }
 
-/// What every request passes: key, room, time.
-async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+/// What every request passes: host, key, time.
+async fn guard(State((server, is_local)): State<(Arc<Server>, bool)>, request: Request, next: Next) -> Response {
     let form = Form::of(request.uri().path());
-    let limit = server.limits.timeout;
-    let failure = match server.places.try_acquire() {
-        _ if !server.knows(request.headers()) => Failure::new(Reason::Key, "the key is missing or wrong"),
-        Err(_) => Failure::new(Reason::Busy, "too many requests are under way; try again later"),
-        Ok(_place) => match tokio::time::timeout(limit, next.run(request)).await {
-            Ok(response) => return response,
+    let (limit, start) = (server.limits.timeout, Instant::now());
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    let failure = if is_local && host.is_some_and(|host| !server.is_called(host)) {
+        Failure::new(Reason::Host, "the Host is not this machine's; --allowed-host lets in others")
+    } else if !server.knows(request.headers()) {
+        Failure::new(Reason::Key, "the key is missing or wrong")
+    } else {
+        match tokio::time::timeout(limit, next.run(request)).await {
+            Ok(response) => {
+                server.metrics.answered(response.status().as_u16(), start.elapsed());
+                return response;
+            }
             Err(_) => Failure::new(Reason::Timeout, format!("it took more than {} s", limit.as_secs_f64())),
-        },
+        }
     };
-    failure.response(form)
+    let response = failure.response(form);
+    server.metrics.answered(response.status().as_u16(), start.elapsed());
+    response
+}
+
+/// What was done so far, for Prometheus.
+async fn metrics(State(server): State<Arc<Server>>) -> Response {
+    let embedder = server.embedder.as_ref().map(|served| ("embedder", &*served.queue.counts));
+    let reranker = server.reranker.as_ref().map(|served| ("reranker", &*served.queue.counts));
+    let mut response = Response::new(Body::from(server.metrics.text(embedder.into_iter().chain(reranker))));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 async fn serve(server: Arc<Server>, listener: TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut stop = Stop::new()?;
-    let router = router(&server);
+    let is_local = server.key.is_none() && listener.local_addr()?.ip().is_loopback();
+    let router = router(&server, is_local);
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     // axum's own loop has no clock, and would wait for heads forever.
@@ -356,7 +419,7 @@ mod tests {
     use super::*;
 
     fn server(key: Option<&str>) -> Server {
-        let access = Access { origins: Vec::new(), key: key.map(str::to_owned) };
+        let access = Access { key: key.map(str::to_owned), ..Access::default() };
         Server::new(None, None, Limits::default(), access, "auto").expect("a server")
     }
 
@@ -376,8 +439,22 @@ mod tests {
         }
         assert!(!server.knows(&HeaderMap::new()));
         assert!(self::server(None).knows(&HeaderMap::new()));
-        let empty = Access { origins: Vec::new(), key: Some(String::new()) };
+        let empty = Access { key: Some(String::new()), ..Access::default() };
         assert!(Server::new(None, None, Limits::default(), empty, "auto").is_err(), "an empty key protects nothing");
+    }
+
+    #[test]
+    fn only_this_machines_names_are_its_host() {
+        let access = Access { hosts: vec!["box.example".to_owned()], ..Access::default() };
+        let server = Server::new(None, None, Limits::default(), access, "auto").expect("a server");
+        for host in ["localhost", "LocalHost:8080", "127.0.0.1:1", "127.0.0.1", "[::1]", "[::1]:8080", "box.example:80"]
+        {
+            assert!(server.is_called(host), "{host}");
+        }
+        for host in ["", "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "x:y"]
+        {
+            assert!(!server.is_called(host), "{host}");
+        }
     }
 
     #[test]

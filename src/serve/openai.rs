@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::StatusCode,
     response::Response,
 };
@@ -25,12 +25,12 @@ use crate::call::OutputKind;
 struct CreateEmbedding {
     input: Texts,
     model: Option<String>,
-    #[serde(default)]
-    encoding_format: EncodingFormat,
+    encoding_format: Option<EncodingFormat>,
+    #[serde(default, deserialize_with = "body::whole")]
     dimensions: Option<usize>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum EncodingFormat {
     #[default]
@@ -86,8 +86,7 @@ pub async fn embeddings(State(server): State<Arc<Server>>, request: Request) -> 
 }
 
 async fn create(server: &Server, request: Request) -> Result<Response, Failure> {
-    let CreateEmbedding { input, model, encoding_format, dimensions } =
-        body::read(request, server.limits.max_body_bytes).await?;
+    let (CreateEmbedding { input, model, encoding_format, dimensions }, _place) = server.read(request).await?;
     let Some(embedder) = &server.embedder else {
         return Err(Failure::new(Reason::NotGiven, "no embedder is served"));
     };
@@ -107,7 +106,7 @@ async fn create(server: &Server, request: Request) -> Result<Response, Failure> 
     let data = answer.rows.into_iter().enumerate().map(|(index, row)| Embedding {
         object: "embedding",
         index,
-        embedding: match encoding_format {
+        embedding: match encoding_format.unwrap_or_default() {
             EncodingFormat::Float => Values::Float(row.dense),
             EncodingFormat::Base64 => {
                 let bytes: Vec<u8> = row.dense.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -125,7 +124,10 @@ pub async fn models(State(server): State<Arc<Server>>) -> Response {
     json(StatusCode::OK, &List { object: "list", data: known(&server).collect() })
 }
 
-pub async fn model(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Response {
+pub async fn model(State(server): State<Arc<Server>>, id: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(id)) = id else {
+        return Failure::new(Reason::NoSuchModel, "the name is no UTF-8").at("model").response(Form::OpenAi);
+    };
     match known(&server).find(|model| model.id == id) {
         Some(model) => json(StatusCode::OK, &model),
         None => {

@@ -35,6 +35,7 @@ struct EmbedRequest {
     truncate: Option<bool>,
     truncation_direction: Option<Direction>,
     prompt_name: Option<String>,
+    #[serde(default, deserialize_with = "body::whole")]
     dimensions: Option<usize>,
 }
 
@@ -121,12 +122,21 @@ pub async fn embed(State(server): State<Arc<Server>>, request: Request) -> Respo
 }
 
 async fn dense(server: &Server, request: Request) -> Result<Response, Failure> {
-    let EmbedRequest { inputs, normalize, truncate, truncation_direction, prompt_name, dimensions } =
-        body::read(request, server.limits.max_body_bytes).await?;
+    let (EmbedRequest { inputs, normalize, truncate, truncation_direction, prompt_name, dimensions }, _place) =
+        server.read(request).await?;
     let wanted = Wanted { output: OutputKind::Dense, dimensions, normalize: Some(normalize) };
     let answer = encode(server, inputs, truncate, truncation_direction, prompt_name, wanted).await?;
     let rows: Vec<Vec<f32>> = answer.rows.into_iter().map(|row| row.dense).collect();
     Ok(counted(&rows, answer.tokens))
+}
+
+/// What the model that is served gives first, at TEI's own root path.
+pub async fn root(state: State<Arc<Server>>, request: Request) -> Response {
+    match &state.embedder {
+        Some(served) if served.queue.about.outputs.contains(&OutputKind::Dense) => embed(state, request).await,
+        Some(_) => embed_sparse(state, request).await,
+        None => rerank(state, request).await,
+    }
 }
 
 pub async fn embed_sparse(State(server): State<Arc<Server>>, request: Request) -> Response {
@@ -134,8 +144,8 @@ pub async fn embed_sparse(State(server): State<Arc<Server>>, request: Request) -
 }
 
 async fn sparse(server: &Server, request: Request) -> Result<Response, Failure> {
-    let EmbedSparseRequest { inputs, truncate, truncation_direction, prompt_name } =
-        body::read(request, server.limits.max_body_bytes).await?;
+    let (EmbedSparseRequest { inputs, truncate, truncation_direction, prompt_name }, _place) =
+        server.read(request).await?;
     let wanted = Wanted { output: OutputKind::Sparse, dimensions: None, normalize: None };
     let answer = encode(server, inputs, truncate, truncation_direction, prompt_name, wanted).await?;
     let values = |row: Row| row.sparse.iter().map(|(index, value)| SparseValue { index, value }).collect();
@@ -177,8 +187,8 @@ pub async fn rerank(State(server): State<Arc<Server>>, request: Request) -> Resp
 }
 
 async fn score(server: &Server, request: Request) -> Result<Response, Failure> {
-    let RerankRequest { query, texts, raw_scores, return_text, truncate, truncation_direction } =
-        body::read(request, server.limits.max_body_bytes).await?;
+    let (RerankRequest { query, texts, raw_scores, return_text, truncate, truncation_direction }, _place) =
+        server.read(request).await?;
     let truncate = may_cut(server, truncate, truncation_direction)?;
     let Some(reranker) = &server.reranker else {
         return Err(Failure::new(Reason::NotGiven, "no reranker is served"));

@@ -171,15 +171,15 @@ export const PROJECTS = [
   {
     name: "vite-7-dev",
     title: "Vite 7, development server",
-    takes: "`optimizeDeps: { exclude: [\"wick-embed\"] }`; `appType: \"mpa\"` where it serves the model",
-    ...vite("7.3.8", { "vite.config.js": `export default { appType: "mpa", optimizeDeps: { exclude: ["wick-embed"] } };` }),
+    takes: "`optimizeDeps: { exclude: [\"wick-embed\"] }`",
+    ...vite("7.3.8", { "vite.config.js": `export default { optimizeDeps: { exclude: ["wick-embed"] } };` }),
     check: viteServed,
   },
   {
     name: "vite-8-dev",
     title: "Vite 8, development server",
-    takes: "`appType: \"mpa\"` where it serves the model: else it answers its page for files that are not there",
-    ...vite("8.3.8", { "vite.config.js": `export default { appType: "mpa" };` }),
+    takes: "nothing",
+    ...vite("8.3.8"),
     check: viteServed,
   },
   {

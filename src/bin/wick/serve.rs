@@ -39,6 +39,10 @@ pub struct Serve {
     /// An origin whose pages may ask, such as http://localhost:5173, or * for all; may be given several times.
     #[arg(long = "cors-allow-origin")]
     cors_allow_origins: Vec<String>,
+    /// A further name that requests may have as their Host, where the server listens to this machine alone and asks for no key;
+    /// may be given several times.
+    #[arg(long = "allowed-host")]
+    allowed_hosts: Vec<String>,
     /// The environment variable with the key that clients must send as Authorization: Bearer.
     #[arg(long, value_name = "VARIABLE")]
     api_key_env: Option<String>,
@@ -68,8 +72,11 @@ fn number(value: usize) -> NonZeroU32 {
 
 impl Serve {
     pub fn run(self) -> Result<()> {
-        let access =
-            Access { origins: self.cors_allow_origins, key: self.api_key_env.as_deref().map(key).transpose()? };
+        let access = Access {
+            origins: self.cors_allow_origins,
+            key: self.api_key_env.as_deref().map(key).transpose()?,
+            hosts: self.allowed_hosts,
+        };
         let limits = Limits {
             max_body_bytes: self.max_body_bytes.get() as usize,
             max_texts: self.max_texts.get() as usize,

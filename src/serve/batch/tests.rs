@@ -11,6 +11,7 @@ struct Fake {
     /// A call waits for a word from here.
     gate: mpsc::Receiver<()>,
     calls: Arc<Mutex<Vec<Vec<u32>>>>,
+    seconds: Arc<AtomicUsize>,
 }
 
 impl Engine for Fake {
@@ -22,17 +23,34 @@ impl Engine for Fake {
 
     fn about(&self) {}
 
-    fn prepare(&self, (texts, option): Self::Request) -> Result<(Vec<Encoded>, char), Failure> {
-        let text =
-            |(id, tokens)| Encoded { ids: vec![id; tokens], type_ids: Vec::new(), unpooled: 0, truncated: false };
+    fn cost((texts, _): &Self::Request, index: usize) -> usize {
+        texts[index].1
+    }
+
+    fn options(&self, (_, option): &Self::Request) -> Result<char, Failure> {
         match option {
-            'x' => Err(Failure::new(Reason::TooLong, "as asked for")),
-            _ => Ok((texts.into_iter().map(text).collect(), option)),
+            'x' => Err(Failure::new(Reason::Invalid, "as asked for")),
+            _ => Ok(*option),
         }
+    }
+
+    /// The text of id 99 may not be computed.
+    fn prepare(&self, (texts, _): &mut Self::Request, index: usize) -> Result<Encoded, Failure> {
+        let (id, tokens) = texts[index];
+        match id {
+            99 => Err(Failure::new(Reason::TooLong, "as asked for")),
+            _ => Ok(Encoded { ids: vec![id; tokens], type_ids: Vec::new(), unpooled: 0, truncated: false }),
+        }
+    }
+
+    /// A call takes a second, all else no time.
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.seconds.load(Relaxed) as u64)
     }
 
     fn run(&self, texts: &[Encoded], _: &char) -> Result<Vec<u32>, Failure> {
         self.gate.recv().expect("the test waits");
+        self.seconds.fetch_add(1, Relaxed);
         let ids: Vec<u32> = texts.iter().map(|text| text.ids[0]).collect();
         self.calls.lock().expect("no panic").push(ids.clone());
         match ids.contains(&13) {
@@ -53,10 +71,15 @@ type Waiting = thread::JoinHandle<Result<Answer<u32>, Failure>>;
 impl Test {
     /// At most 100 texts wait; a call has 10 tokens.
     fn new() -> Self {
+        Self::with(100, Duration::from_secs(1000))
+    }
+
+    fn with(most: usize, patience: Duration) -> Self {
         let (gate, opened) = mpsc::channel();
         let calls = Arc::new(Mutex::new(Vec::new()));
-        let fake = Fake { gate: opened, calls: calls.clone() };
-        let queue = Arc::new(Queue::start(move || Ok(fake), 100, 10).expect("it starts"));
+        let seconds = Arc::default();
+        let fake = Fake { gate: opened, calls: calls.clone(), seconds };
+        let queue = Arc::new(Queue::start(move || Ok(fake), most, 10, patience).expect("it starts"));
         Self { queue, gate, calls }
     }
 
@@ -111,7 +134,7 @@ fn each_request_has_its_turn_whatever_its_size() {
     // The first call began before the others were there.
     assert_eq!(test.calls(2), [vec![1, 2], vec![3, 21]]);
     assert_eq!(rows(small), [21]);
-    assert_eq!(test.calls(4), [vec![31, 4], vec![32, 5], vec![6, 7], vec![8]]);
+    assert_eq!(test.calls(4), [vec![31, 32], vec![4, 5], vec![6, 7], vec![8]]);
     assert_eq!(rows(middle), [31, 32]);
     assert_eq!(rows(large), [1, 2, 3, 4, 5, 6, 7, 8]);
 }
@@ -130,7 +153,7 @@ fn requests_that_want_other_things_do_not_share_a_call_and_are_not_forgotten() {
     let first = test.submit(&[1], 1, 'a');
     let (a, b) = (test.submit(&[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], 2, 'a'), test.submit(&[20], 2, 'b'));
     let late = test.submit(&[40], 2, 'a');
-    assert_eq!(test.calls(3), [vec![1], vec![2, 40, 3, 4, 5], vec![20]]);
+    assert_eq!(test.calls(3), [vec![1], vec![2, 3, 40, 4, 5], vec![20]]);
     assert_eq!((rows(first), rows(b), rows(late)), (vec![1], vec![20], vec![40]));
     test.calls(2);
     assert_eq!(rows(a).len(), 11);
@@ -142,7 +165,7 @@ fn a_failure_is_its_own_requests_alone() {
     let first = test.submit(&[1], 1, 'a');
     let (good, bad, other) =
         (test.submit(&[2, 3], 1, 'a'), test.submit(&[4, 13, 5], 1, 'a'), test.submit(&[6], 1, 'a'));
-    assert_eq!(test.calls(5), [vec![1], vec![2, 4, 6, 3, 13, 5], vec![2, 3], vec![4, 13, 5], vec![6]]);
+    assert_eq!(test.calls(5), [vec![1], vec![2, 3, 6, 4, 13, 5], vec![2, 3], vec![4, 13, 5], vec![6]]);
     let failure = bad.join().expect("no panic").expect_err("it cannot be computed");
     assert_eq!(failure.reason, Reason::Model(Code::NotFinite));
     assert_eq!((rows(first), rows(good), rows(other)), (vec![1], vec![2, 3], vec![6]));
@@ -157,7 +180,10 @@ fn a_failure_is_its_own_requests_alone() {
 fn what_is_refused_before_it_is_computed_costs_no_call() {
     let test = Test::new();
     let refused = block_on(test.queue.submit((vec![(1, 1)], 'x'), 1)).expect_err("refused");
+    assert_eq!(refused.reason, Reason::Invalid);
+    let refused = block_on(test.queue.submit((vec![(1, 1), (99, 1)], 'a'), 2)).expect_err("refused");
     assert_eq!(refused.reason, Reason::TooLong);
+    assert_eq!(test.queue.load.waiting.load(Relaxed), 0);
     assert_eq!(test.queue.counts.calls.load(Relaxed), 0);
 }
 
@@ -225,5 +251,82 @@ fn a_thread_that_ends_leaves_nobody_waiting() {
 #[test]
 fn a_model_that_does_not_load_says_why() {
     let load = || -> Result<Fake> { Err(Error::new(Code::MissingFile, "config.json", "no")) };
-    assert_eq!(Queue::start(load, 1, 1).err().map(|error| error.code()), Some(Code::MissingFile));
+    assert_eq!(Queue::start(load, 1, 1, Duration::MAX).err().map(|error| error.code()), Some(Code::MissingFile));
+}
+
+/// Polls requests until each is in the queue, and keeps them.
+fn begin<'a>(
+    test: &'a Test,
+    count: usize,
+    request: impl Fn() -> Vec<(u32, usize)>,
+) -> Vec<std::pin::Pin<Box<dyn Future<Output = Result<Answer<u32>, Failure>> + 'a>>> {
+    let begun = (0..count).map(|_| {
+        let texts = request();
+        let count = texts.len();
+        Box::pin(test.queue.submit((texts, 'a'), count)) as std::pin::Pin<Box<dyn Future<Output = _>>>
+    });
+    begun.collect()
+}
+
+/// Polls all and counts those that have their rows, and those that were refused; the rest still waits.
+fn outcome(
+    requests: &mut Vec<std::pin::Pin<Box<dyn Future<Output = Result<Answer<u32>, Failure>> + '_>>>,
+) -> [usize; 2] {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut counts = [0; 2];
+    requests.retain_mut(|request| match request.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(result) => {
+            counts[usize::from(result.is_err())] += 1;
+            false
+        }
+        std::task::Poll::Pending => true,
+    });
+    counts
+}
+
+/// Ten times what can be done in 20 seconds, 10 texts a second: of the 10 requests that fit at least 7 are answered in time.
+#[test]
+fn under_overload_most_of_what_fits_is_finished() {
+    for rate_is_known in [false, true] {
+        let test = Test::with(10_000, Duration::from_secs(20));
+        let first = test.submit(&[1; 10], 1, 'a');
+        if rate_is_known {
+            test.calls(1);
+            assert_eq!(rows(first).len(), 10);
+            while test.queue.load.rate.load(Relaxed) == 0 {
+                thread::yield_now();
+            }
+        }
+        let mut requests = begin(&test, 100, || vec![(2, 1); 20]);
+        let refused = outcome(&mut requests)[1];
+        // Eight tenths of 200 texts are let in, once it is known how long they take.
+        assert_eq!(refused, if rate_is_known { 92 } else { 0 });
+        test.calls(if rate_is_known { 16 } else { 20 });
+        // The last call is counted after it was written down, and before its rows are sent.
+        while test.queue.counts.texts.load(Relaxed) < if rate_is_known { 170 } else { 200 } {
+            thread::yield_now();
+        }
+        let mut done = 0;
+        while done < 7 && !requests.is_empty() {
+            done += outcome(&mut requests)[0];
+        }
+        assert!(done >= 7, "{done} requests were answered, with the rate known: {rate_is_known}");
+    }
+}
+
+/// So a small request need not wait until all of a large one is tokenized, and one that is refused holds nobody up.
+#[test]
+fn a_large_request_is_tokenized_between_calls() {
+    let test = Test::with(1000, Duration::from_secs(1_000_000));
+    let first = test.submit(&[1], 1, 'a');
+    // Four slices: a text costs a quarter of one.
+    let large = test.submit(&[99; 1], 1, 'a');
+    let half: Vec<u32> = (30..46).collect();
+    let slow = test.submit(&half, SLICE / 4, 'a');
+    let small = test.submit(&[7], 1, 'a');
+    assert_eq!(test.calls(2), [[1], [7]]);
+    assert_eq!((rows(first), rows(small)), (vec![1], vec![7]));
+    assert!(large.join().expect("no panic").is_err());
+    assert_eq!(test.calls(16).concat(), half);
+    assert_eq!(rows(slow), half);
 }
