@@ -353,7 +353,7 @@ impl<E: Engine> Worker<E> {
         let mut order: Vec<(usize, u64)> = ready.map(|(&id, open)| (open.texts.len(), id)).collect();
         let oldest = order.first().map(|&(_, id)| id);
         order.sort_unstable();
-        let lead = if self.turn % 2 == 0 { oldest } else { order.first().map(|&(_, id)| id) };
+        let lead = if self.turn.is_multiple_of(2) { oldest } else { order.first().map(|&(_, id)| id) };
         let Some(lead) = lead else { return (ids, texts) };
         let half = if oldest == Some(lead) { self.budget / 2 } else { 0 };
         let turns = [(lead, half)].into_iter().chain(order.iter().map(|&(_, id)| (id, self.budget)));

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use axum::{body::Body, extract::Request, http::header};
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, header},
+};
 use futures_util::StreamExt;
 use serde::{
     Deserialize, Deserializer,
@@ -27,7 +31,7 @@ pub async fn read<T: DeserializeOwned>(request: Request, most: usize, room: &Sem
         let message = format!("the content type is {kind:?}, and not application/json");
         return Err(Failure::new(Reason::NotJson, message));
     }
-    let encoding = request.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
+    let encoding = request.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
     if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
         return Err(Failure::new(Reason::NotJson, "bodies with a content-encoding are not read; send plain JSON"));
     }

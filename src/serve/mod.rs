@@ -11,6 +11,7 @@ pub mod failure;
 pub mod metrics;
 pub mod openai;
 pub mod tei;
+mod writing;
 
 use std::{
     io,
@@ -48,6 +49,7 @@ use crate::{
 use batch::{Engine, Queue};
 use failure::{Failure, Form, Reason};
 use metrics::Metrics;
+use writing::Writing;
 
 /// How long a client may take for a request's head, and between two requests.
 const HEAD: Duration = Duration::from_secs(30);
@@ -303,10 +305,27 @@ fn router(server: &Arc<Server>, is_local: bool) -> Router {
     }
 }
 
-/// What every request passes: host, key, time.
+/// What an answer took, for the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    pub texts: usize,
+    pub tokens: usize,
+}
+
+/// What every request passes: host, key, time. Counts and logs its answer; no text and no key is logged, and no query of an address.
 async fn guard(State((server, is_local)): State<(Arc<Server>, bool)>, request: Request, next: Next) -> Response {
+    let (method, path, start) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
+    let response = admitted(&server, is_local, request, next).await;
+    let (status, after) = (response.status().as_u16(), start.elapsed());
+    server.metrics.answered(status, after);
+    let Work { texts, tokens } = response.extensions().get().copied().unwrap_or(Work { texts: 0, tokens: 0 });
+    tracing::info!(%method, path, status, ms = after.as_millis() as u64, texts, tokens, "request");
+    response
+}
+
+async fn admitted(server: &Server, is_local: bool, request: Request, next: Next) -> Response {
     let form = Form::of(request.uri().path());
-    let (limit, start) = (server.limits.timeout, Instant::now());
+    let limit = server.limits.timeout;
     let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
     let failure = if is_local && host.is_some_and(|host| !server.is_called(host)) {
         Failure::new(Reason::Host, "the Host is not this machine's; --allowed-host lets in others")
@@ -314,16 +333,11 @@ async fn guard(State((server, is_local)): State<(Arc<Server>, bool)>, request: R
         Failure::new(Reason::Key, "the key is missing or wrong")
     } else {
         match tokio::time::timeout(limit, next.run(request)).await {
-            Ok(response) => {
-                server.metrics.answered(response.status().as_u16(), start.elapsed());
-                return response;
-            }
+            Ok(response) => return response,
             Err(_) => Failure::new(Reason::Timeout, format!("it took more than {} s", limit.as_secs_f64())),
         }
     };
-    let response = failure.response(form);
-    server.metrics.answered(response.status().as_u16(), start.elapsed());
-    response
+    failure.response(form)
 }
 
 /// What was done so far, for Prometheus.
@@ -359,6 +373,7 @@ async fn serve(server: Arc<Server>, listener: TcpListener) -> io::Result<()> {
         };
         // Answers are written whole.
         let _ = stream.set_nodelay(true);
+        let stream = Writing::new(stream, server.limits.timeout);
         let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
         let connection = connections.watch(connection);
         // Whoever hung up has no use for an error.
@@ -369,7 +384,7 @@ async fn serve(server: Arc<Server>, listener: TcpListener) -> io::Result<()> {
     tokio::select! {
         () = connections.shutdown() => {}
         () = stop.told() => {}
-        // No request takes longer; a client that does not read its answer may.
+        // No request takes longer.
         () = tokio::time::sleep(server.limits.timeout) => {}
     }
     Ok(())

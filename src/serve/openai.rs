@@ -14,7 +14,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Server,
+    Server, Work,
     body::{self, Texts},
     engines::{Embed, Wanted},
     failure::{Failure, Form, Reason, json},
@@ -116,7 +116,10 @@ async fn create(server: &Server, request: Request) -> Result<Response, Failure> 
     });
     let list = List { object: "list", data: data.collect() };
     let usage = Usage { prompt_tokens: answer.tokens, total_tokens: answer.tokens };
-    Ok(json(StatusCode::OK, &Embeddings { list, model: embedder.name(), usage }))
+    let work = Work { texts: list.data.len(), tokens: answer.tokens };
+    let mut response = json(StatusCode::OK, &Embeddings { list, model: embedder.name(), usage });
+    response.extensions_mut().insert(work);
+    Ok(response)
 }
 
 /// Every name that a request may use.

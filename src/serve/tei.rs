@@ -13,7 +13,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Server,
+    Server, Work,
     batch::Answer,
     body::{self, Texts, check_count},
     engines::{Embed, Rerank, Row, Wanted},
@@ -111,9 +111,10 @@ enum ModelType {
 }
 
 /// An answer, with the tokens that it took where the original says them, too.
-fn counted(value: &impl Serialize, tokens: usize) -> Response {
+fn counted(value: &impl Serialize, texts: usize, tokens: usize) -> Response {
     let mut response = json(StatusCode::OK, value);
     response.headers_mut().insert(COMPUTE_TOKENS, tokens.into());
+    response.extensions_mut().insert(Work { texts, tokens });
     response
 }
 
@@ -127,7 +128,7 @@ async fn dense(server: &Server, request: Request) -> Result<Response, Failure> {
     let wanted = Wanted { output: OutputKind::Dense, dimensions, normalize: Some(normalize) };
     let answer = encode(server, inputs, truncate, truncation_direction, prompt_name, wanted).await?;
     let rows: Vec<Vec<f32>> = answer.rows.into_iter().map(|row| row.dense).collect();
-    Ok(counted(&rows, answer.tokens))
+    Ok(counted(&rows, rows.len(), answer.tokens))
 }
 
 /// What the model that is served gives first, at TEI's own root path.
@@ -150,7 +151,7 @@ async fn sparse(server: &Server, request: Request) -> Result<Response, Failure> 
     let answer = encode(server, inputs, truncate, truncation_direction, prompt_name, wanted).await?;
     let values = |row: Row| row.sparse.iter().map(|(index, value)| SparseValue { index, value }).collect();
     let rows: Vec<Vec<SparseValue>> = answer.rows.into_iter().map(values).collect();
-    Ok(counted(&rows, answer.tokens))
+    Ok(counted(&rows, rows.len(), answer.tokens))
 }
 
 async fn encode(
@@ -209,7 +210,7 @@ async fn score(server: &Server, request: Request) -> Result<Response, Failure> {
             text: kept.get_mut(ranked.index).map(std::mem::take),
         })
         .collect();
-    Ok(counted(&ranks, answer.tokens))
+    Ok(counted(&ranks, ranks.len(), answer.tokens))
 }
 
 /// The embedder, or without one the reranker: the description has room for one model.

@@ -36,7 +36,8 @@ pub fn head(text: &str, length: usize, shorten: bool) -> (Cow<'_, str>, bool) {
     if text.len() <= length {
         return (Cow::Borrowed(text), true);
     }
-    let end = text.floor_char_boundary(length);
+    // The crate is to compile with Rust 1.90, which has no `floor_char_boundary`.
+    let end = (0..=length).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     if !shorten || !has_long_run(&text[..end]) {
         return (Cow::Borrowed(&text[..end]), false);
     }

@@ -32,7 +32,8 @@ struct Wick {
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wick"));
-    command.arg("serve").args(["--port", "0"]).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // Nobody reads a log here, and a pipe that is full would stop the server.
+    command.arg("serve").args(["--port", "0", "--quiet"]).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
@@ -600,6 +601,35 @@ fn a_key_is_asked_for_where_there_is_one() {
     }
     assert_eq!(wick.get("/health").status, 200);
     assert_eq!(wick.stop(), [2, 2, 2]);
+}
+
+#[test]
+fn a_line_for_each_request_has_neither_texts_nor_keys() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wick"));
+    command.args(["serve", "--port", "0", "--model", TINY, "--api-key-env", "WICK_TEST_KEY"]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("WICK_TEST_KEY", "geheim-7");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut wick = Wick::from(&mut command);
+    let headers = "content-type: application/json\r\nauthorization: Bearer geheim-7\r\n";
+    let body = json!({"input": ["verborgen", "verborgen a"]}).to_string();
+    assert_eq!(wick.request("POST", "/v1/embeddings?user=verborgen", headers, body.as_bytes()).status, 200);
+    assert_eq!(wick.request("POST", "/embed", headers, br#"{"inputs": "verborgen"}"#).status, 200);
+    assert_eq!(wick.post("/embed", r#"{"inputs": "verborgen"}"#).status, 401);
+    let mut lines = Vec::new();
+    for _ in 0..3 {
+        let mut line = String::new();
+        wick.errors.read_line(&mut line).expect("a line");
+        lines.push(line);
+    }
+    for (line, expected) in lines.iter().zip([
+        ["method=POST path=\"/v1/embeddings\" status=200 ms=", " texts=2 tokens="],
+        ["method=POST path=\"/embed\" status=200 ms=", " texts=1 tokens="],
+        ["method=POST path=\"/embed\" status=401 ms=", " texts=0 tokens=0"],
+    ]) {
+        assert!(expected.iter().all(|part| line.contains(part)), "{line}");
+        assert!(!line.contains("verborgen") && !line.contains("geheim"), "{line}");
+    }
+    assert_eq!(wick.stop(), [2, 3, 2]);
 }
 
 #[test]

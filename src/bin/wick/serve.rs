@@ -49,6 +49,10 @@ pub struct Serve {
     /// Cut texts that are too long where a request does not say whether to; by default they are refused.
     #[arg(long)]
     auto_truncate: bool,
+    /// Write no line for each request to standard error. One has method, path, status, milliseconds, texts and tokens, and neither
+    /// texts nor keys.
+    #[arg(long)]
+    quiet: bool,
     /// Bytes of a request.
     #[arg(long, default_value_t = number(Limits::default().max_body_bytes))]
     max_body_bytes: NonZeroU32,
@@ -112,6 +116,9 @@ impl Serve {
         let server = Server::new(embedder.transpose()?, reranker.transpose()?, limits, access, dtype)?;
 
         tell(&format!("listening at http://{address}"));
+        if !self.quiet {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+        }
         let Summary { requests, texts, calls } = server.run(listener)?;
         tell(&format!("stopped; {requests} requests with {texts} texts took {calls} calls"));
         Ok(())

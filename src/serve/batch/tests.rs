@@ -254,24 +254,20 @@ fn a_model_that_does_not_load_says_why() {
     assert_eq!(Queue::start(load, 1, 1, Duration::MAX).err().map(|error| error.code()), Some(Code::MissingFile));
 }
 
+type Submitted<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Answer<u32>, Failure>> + 'a>>;
+
 /// Polls requests until each is in the queue, and keeps them.
-fn begin<'a>(
-    test: &'a Test,
-    count: usize,
-    request: impl Fn() -> Vec<(u32, usize)>,
-) -> Vec<std::pin::Pin<Box<dyn Future<Output = Result<Answer<u32>, Failure>> + 'a>>> {
+fn begin<'a>(test: &'a Test, count: usize, request: impl Fn() -> Vec<(u32, usize)>) -> Vec<Submitted<'a>> {
     let begun = (0..count).map(|_| {
         let texts = request();
         let count = texts.len();
-        Box::pin(test.queue.submit((texts, 'a'), count)) as std::pin::Pin<Box<dyn Future<Output = _>>>
+        Box::pin(test.queue.submit((texts, 'a'), count)) as Submitted
     });
     begun.collect()
 }
 
 /// Polls all and counts those that have their rows, and those that were refused; the rest still waits.
-fn outcome(
-    requests: &mut Vec<std::pin::Pin<Box<dyn Future<Output = Result<Answer<u32>, Failure>> + '_>>>,
-) -> [usize; 2] {
+fn outcome(requests: &mut Vec<Submitted<'_>>) -> [usize; 2] {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut counts = [0; 2];
     requests.retain_mut(|request| match request.as_mut().poll(&mut context) {
