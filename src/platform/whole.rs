@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 /// Most bytes of a file, by the end of its name; the first that fits counts. What a file is parsed
 /// into takes up to some sixteen times its bytes, so that a limit is a few times the largest file
 /// that is known of its kind.
-const LIMITS: [(&str, usize); 5] = [
+const LIMITS: [(&str, usize); 6] = [
     // EmbeddingGemma's has 33 MB.
     ("tokenizer.json", 64 << 20),
     // Gemma 3's has 1.2 MB, of added tokens.
@@ -15,6 +15,8 @@ const LIMITS: [(&str, usize); 5] = [
     ("vocab.txt", 16 << 20),
     // A thousand tensors take 100 kB.
     (".index.json", 4 << 20),
+    // Weights are read whole for the second opinion alone, which candle-transformers computes.
+    (".safetensors", 1 << 30),
     // A classifier's list of a thousand labels takes 50 kB.
     ("", 1 << 20),
 ];
