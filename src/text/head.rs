@@ -25,7 +25,7 @@ const LONGEST_RUN: usize = 4096;
 
 /// How many bytes to begin with for so many tokens: eight each, which is twice what most texts have.
 pub fn first_length(tokens: usize) -> usize {
-    tokens.saturating_mul(8).clamp(32 << 10, MOST - MARGIN) + MARGIN
+    tokens.saturating_mul(8).clamp(4 << 10, MOST - MARGIN) + MARGIN
 }
 
 /// The beginning of a text, of about so many bytes, and whether it is all of it.
