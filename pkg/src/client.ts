@@ -21,6 +21,9 @@ interface Pending {
   onProgress: OnProgress | undefined;
 }
 
+/** How long a model that was disposed may still write files to the cache, in milliseconds. */
+const LONGEST_KEEPING = 30_000;
+
 export class Client {
   readonly #pending = new Map<number, Pending>();
   #channel: Channel | undefined;
@@ -40,6 +43,8 @@ export class Client {
         (cause) => {
           client.#keeping = false;
           client.#close(isFailure(cause) ? new WickError(cause) : new WickError(crashed(cause), cause));
+          // One that was disposed and still wrote files has threads left.
+          client.#channel?.close();
         },
       );
     } catch (cause) {
@@ -103,7 +108,8 @@ export class Client {
       pending.reject(reason);
     }
     // The engine that ends takes with it what it has not written yet.
-    if (!this.#keeping) this.#channel?.close();
+    if (this.#keeping) setTimeout(() => this.#channel?.close(), LONGEST_KEEPING);
+    else this.#channel?.close();
   }
 
   #receive(reply: Reply): void {
@@ -117,8 +123,7 @@ export class Client {
     if ("done" in reply) {
       if (typeof reply.done === "object" && "keeping" in reply.done && reply.done.keeping) this.#keeping = true;
       pending.resolve(reply.done);
-    }
-    else if ("failed" in reply) pending.reject(new WickError(reply.failed));
+    } else if ("failed" in reply) pending.reject(new WickError(reply.failed));
     else report(pending.onProgress, reply.progress);
   }
 }
