@@ -161,7 +161,9 @@ export abstract class EmbedderBase extends TextEmbedder {
     const copied = list(texts);
     const by = (embedder: EmbedderBase) => embedder[METHODS[checked]](copied, signal && { signal });
     const ours = await by(this);
-    const { wasm: _, signal: __, onProgress: ___, dtype, ...kept } = this.#origin.options;
+    const { wasm: _, signal: __, onProgress: ___, dtype, cache, ...others } = this.#origin.options;
+    // What was fetched anew a moment ago is not fetched anew for each opinion.
+    const kept = { ...others, ...(cache !== undefined && { cache: cache !== false }) };
     const beside = async (device: Device, more: LoadOptions): Promise<Agreement> => {
       const given = { ...kept, ...more, device, ...(wasm !== undefined && { wasm }), ...(onProgress && { onProgress }), ...(signal && { signal }) };
       const other = await this.another(source, given);

@@ -43,6 +43,7 @@ function hire(start: HelperStart): Helper {
   const joined = new Promise<boolean>((resolve) => {
     worker.once("message", resolve);
     worker.once("error", () => resolve(false));
+    worker.once("exit", () => resolve(false));
   });
   worker.postMessage(start);
   worker.unref();

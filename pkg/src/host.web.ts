@@ -77,16 +77,17 @@ function startWorker(own: Own): Started {
     },
   });
   if (typeof own === "function") return started(made(own));
-  const foreign = address !== undefined && isForeign(address);
+  let script: string | undefined;
   try {
-    if (foreign) {
-      const script = importing(address);
+    if (address !== undefined && isForeign(address)) {
+      script = importing(address);
       return started(new Worker(script, { type: "module" }), script);
     }
     if (own !== undefined) return started(new Worker(own, { type: "module" }));
     // Written so that bundlers see a worker to build.
     return started(new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
   } catch (cause) {
+    if (script) URL.revokeObjectURL(script);
     // A policy may forbid it, or a page have no origin; no browser calls it an error of the script.
     throw new WickError(unstarted(address, String(cause)), cause);
   }

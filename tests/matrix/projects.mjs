@@ -161,7 +161,7 @@ export const PROJECTS = [
   {
     name: "vite-cdn",
     title: "Vite 8, `base` on another origin",
-    takes: "`import worker from \"wick-embed/worker?worker&url\"`, and the option `worker`",
+    takes: "`worker: { format: \"es\" }`, `import worker from \"wick-embed/worker?worker&url\"`, and the option `worker`",
     ...vite("8.3.8", { "src/index.js": app(`import worker from "wick-embed/worker?worker&url";`, "worker,"), "vite.config.js": `export default { worker: { format: "es" } };` }),
     async check({ run, built, folder, ends, cdn }) {
       await run(folder, "vite", "build", "--logLevel", "warn", `--base=${cdn}dist/`);

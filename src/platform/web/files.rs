@@ -146,12 +146,12 @@ impl WebFiles {
                 | Code::WrongShape
                 | Code::NotFinite
         );
-        let stores = self.stores.take();
+        // Those of files that had arrived whole: the engine may end after this. And one that ends after the deletion would bring a
+        // broken file back.
+        for store in self.stores.take() {
+            let _ = JsFuture::from(store).await;
+        }
         if let (Some(cache), true) = (&self.cache, broken) {
-            // A write that ends after the deletion would bring the file back.
-            for store in stores {
-                let _ = JsFuture::from(store).await;
-            }
             for url in self.touched.take() {
                 let _ = JsFuture::from(cache.delete_with_str(&url)).await;
             }
